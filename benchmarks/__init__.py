@@ -1,0 +1,1 @@
+"""How fast this build is, as ratios against raw pyreqwest in the same run: `python -m benchmarks`."""

@@ -1,0 +1,89 @@
+"""One chat-completion interface over every language-model provider.
+
+    from antiphon import ChatCompletion, Client, AsyncClient
+
+    ChatCompletion.create("anthropic/claude-sonnet-5", "Why is the sky blue?")
+
+Names are loaded when they are first used, so that `import antiphon` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from antiphon import errors as errors
+    from antiphon import models as models
+    from antiphon import testing as testing
+    from antiphon.bridge import configure as configure
+    from antiphon.catalog import register as register
+    from antiphon.chat_completion import ChatCompletion as ChatCompletion
+    from antiphon.client import AsyncClient as AsyncClient
+    from antiphon.client import Client as Client
+    from antiphon.completion import Completion as Completion
+    from antiphon.completion import CompletionChunk as CompletionChunk
+    from antiphon.conversation import AsyncConversation as AsyncConversation
+    from antiphon.conversation import Conversation as Conversation
+    from antiphon.handler import provider as provider
+    from antiphon.transport import Timeout as Timeout
+    from antiphon.types import ChatRequest as ChatRequest
+    from antiphon.types import Message as Message
+
+__version__ = "0.1.0"
+
+# Who wants the log sets up logging; who does not is told nothing on standard error.
+logging.getLogger(__name__).addHandler(logging.NullHandler())
+
+_HOMES = {
+    "AsyncClient": "client",
+    "AsyncConversation": "conversation",
+    "ChatCompletion": "chat_completion",
+    "ChatRequest": "types",
+    "Client": "client",
+    "Completion": "completion",
+    "CompletionChunk": "completion",
+    "Conversation": "conversation",
+    "Message": "types",
+    "Timeout": "transport",
+    "configure": "bridge",
+    "errors": "",
+    "models": "",
+    "provider": "handler",
+    "register": "catalog",
+    "testing": "",
+}
+
+__all__ = [  # noqa: RUF022 - the order of the table above
+    "__version__",
+    "AsyncClient",
+    "AsyncConversation",
+    "ChatCompletion",
+    "ChatRequest",
+    "Client",
+    "Completion",
+    "CompletionChunk",
+    "Conversation",
+    "Message",
+    "Timeout",
+    "configure",
+    "errors",
+    "models",
+    "provider",
+    "register",
+    "testing",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'antiphon' has no attribute {name!r}")
+    value = import_module(f"antiphon.{name}") if not home else getattr(import_module(f"antiphon.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

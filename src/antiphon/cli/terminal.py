@@ -1,0 +1,99 @@
+"""Floor 6, command line: what is written where: answers to standard output, every other word to standard error.
+
+Nothing is imported here that takes time: every command comes through this module, and `--version` too.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterable, Sequence
+
+import click
+
+from antiphon.errors import AntiphonError, MissingAPIKeyError
+
+__all__ = ["hide", "is_terminal", "say", "table", "visible", "worded", "write_json"]
+
+# What a model or a server says must not move the cursor, set the clipboard or rename the window.
+_CONTROLS: dict[int, int | None] = {
+    **{code: 0x2400 + code for code in range(0x20) if chr(code) not in "\n\t"},
+    **dict.fromkeys(range(0x7F, 0xA0), 0xFFFD),
+    ord("\r"): None,
+}
+
+_SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL", re.IGNORECASE)
+_named: set[str] = set()
+"""Further variables with secrets."""
+
+
+def visible(text: str) -> str:
+    """Return *text* with control characters, line ends and tabs aside, as characters that can be seen."""
+    return text.translate(_CONTROLS)
+
+
+def is_terminal(stream: object) -> bool:
+    """Tell whether *stream*, which is `None` in a process started without it, is a terminal."""
+    isatty = getattr(stream, "isatty", None)
+    return isatty is not None and bool(isatty())
+
+
+def say(text: str, *, name: str = "antiphon") -> None:
+    """Write one line to standard error, whatever *text* holds, without any key that the environment holds."""
+    line = " ".join(hide(text).split())
+    click.echo(visible(f"{name}: {line}" if name else line), err=True)
+
+
+def hide(text: str, *also: str) -> str:
+    """Return *text* without the values of environment variables whose names say that they are secret.
+
+    No message should hold one in the first place; this is for those that somebody else wrote.
+
+    Args:
+        text: What is about to be shown.
+        also: Names of further variables to look into, from now on.
+    """
+    from antiphon.auth import Secret, redact  # only needed once there is something to say
+
+    _named.update(also)
+    for variable, value in os.environ.items():
+        if (_SECRET_NAME.search(variable) or variable in _named) and value.isascii() and value.strip().isprintable():
+            text = redact(text, Secret(value))
+    return text
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Write columns that line up; on a terminal a line that is too long is cut, so that none is broken."""
+    lines = [heads, *([visible(cell) or "-" for cell in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    room = shutil.get_terminal_size().columns if is_terminal(sys.stdout) else None
+    for line in lines:
+        text = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        click.echo(text if room is None or len(text) <= room else f"{text[: room - 1]}…")
+
+
+def write_json(value: object) -> None:
+    """Write *value* as JSON that is pleasant to read."""
+    from msgspec import json  # only needed here
+
+    click.echo(json.format(json.encode(value), indent=2))
+
+
+def worded(error: BaseException) -> str:
+    """Return what to tell the user about *error*: what is wrong, and what to do."""
+    if isinstance(error, click.ClickException):
+        message = error.format_message()
+        message += "" if message.endswith((".", "?", "!", ")")) else "."
+        context = getattr(error, "ctx", None)
+        if isinstance(error, click.NoSuchOption) and context and context.info_name == "chat":
+            message += " Put -- before words of a prompt that begin with a dash."
+        return f"{message} See `{context.command_path} --help`." if context else message
+    if isinstance(error, MissingAPIKeyError):
+        return str(error).replace("pass api_key=…", "name the variable that holds it with --api-key-env")
+    if isinstance(error, AntiphonError):
+        return str(error)
+    if isinstance(error, OSError):
+        return re.sub(r"^\[Errno \d+\] ", "", f"{error}.")
+    return f"{type(error).__name__}: {error} (not expected here; --debug shows where it comes from)"

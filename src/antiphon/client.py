@@ -1,0 +1,358 @@
+"""Floor 6: the clients: OpenAI's method names over any provider, for blocking code and for async code.
+
+Both are thin: `antiphon.core` is the one implementation, `AsyncClient` gives it as it is and `Client` over the bridge.
+Nothing is kept between calls but connections.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Generator, Iterator
+from datetime import timedelta
+from types import TracebackType
+from typing import Any, Literal, Self, TypeAlias, Unpack, overload
+
+from antiphon import bridge
+from antiphon.auth import Secret
+from antiphon.bridge import Nested
+from antiphon.completion import Completion, CompletionChunk
+from antiphon.core import ChatParams, Core, Messages, Model
+from antiphon.errors import StreamError
+from antiphon.events import Event, Folder
+from antiphon.transport import Timeout, Transport
+
+__all__ = ["AsyncClient", "AsyncCompletionStream", "AsyncStream", "Client", "CompletionStream", "Stream"]
+
+Stream: TypeAlias = bridge.Iteration[CompletionChunk]
+"""The chunks of one answer: an iterator and a context manager; `close()` ends the upstream before it returns."""
+
+
+class AsyncStream(AsyncIterator[CompletionChunk]):
+    """The chunks of one answer: `async for`, `async with`, `aclose()`.
+
+    Awaiting it gives itself, so that `await create(..., stream=True)` works as with the OpenAI client.
+    """
+
+    def __init__(self, chunks: AsyncGenerator[CompletionChunk, None]) -> None:
+        self._chunks = chunks
+
+    def __await__(self) -> Generator[Any, None, Self]:
+        return self._itself().__await__()
+
+    async def _itself(self) -> Self:
+        return self
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> CompletionChunk:
+        return await self._chunks.__anext__()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """End the upstream, if the answer is not complete; may be called again."""
+        await self._chunks.aclose()
+
+    async def close(self) -> None:
+        """Do the same: the OpenAI client's name for it."""
+        await self.aclose()
+
+
+class _Accumulation:
+    """What an accumulating stream knows, in either world."""
+
+    def __init__(self) -> None:
+        self._folder = Folder()
+        self._waiting: list[CompletionChunk] = []
+
+    @property
+    def current_completion_snapshot(self) -> Completion:
+        """The answer as far as it was iterated."""
+        return self._folder.completion()
+
+    def _take(self, step: tuple[Event, list[CompletionChunk]]) -> None:
+        event, chunks = step
+        self._folder.add(event)
+        self._waiting = chunks[::-1]
+
+    def _broke(self, error: StreamError) -> None:
+        error.received = self._folder.completion()
+
+
+class CompletionStream(_Accumulation, Iterator[CompletionChunk]):
+    """The chunks of one answer, put together on the way; use it in a `with` block."""
+
+    def __init__(self, steps: bridge.Iteration[tuple[Event, list[CompletionChunk]]]) -> None:
+        super().__init__()
+        self._steps = steps
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __next__(self) -> CompletionChunk:
+        try:
+            while not self._waiting:
+                self._take(next(self._steps))
+        except StreamError as error:
+            self._broke(error)
+            raise
+        return self._waiting.pop()
+
+    def get_final_completion(self) -> Completion:
+        """Take the rest of the stream and return the whole answer."""
+        for _ in self:
+            pass
+        return self._folder.completion()
+
+    def close(self) -> None:
+        """End the upstream, if the answer is not complete; may be called again."""
+        self._steps.close()
+
+
+class AsyncCompletionStream(_Accumulation, AsyncIterator[CompletionChunk]):
+    """The chunks of one answer, put together on the way; use it in an `async with` block."""
+
+    def __init__(self, steps: AsyncGenerator[tuple[Event, list[CompletionChunk]], None]) -> None:
+        super().__init__()
+        self._steps = steps
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> CompletionChunk:
+        try:
+            while not self._waiting:
+                self._take(await self._steps.__anext__())
+        except StreamError as error:
+            self._broke(error)
+            raise
+        return self._waiting.pop()
+
+    async def get_final_completion(self) -> Completion:
+        """Take the rest of the stream and return the whole answer."""
+        async for _ in self:
+            pass
+        return self._folder.completion()
+
+    async def aclose(self) -> None:
+        """End the upstream, if the answer is not complete; may be called again."""
+        await self._steps.aclose()
+
+
+class AsyncClient:
+    """Chat completions from async code.
+
+    Args:
+        provider: Who answers every call: a name from `antiphon providers`, a function, a class or an instance. Without
+            it, each call's model says so: `provider/model`.
+        api_key: The provider's key, in place of the one in the environment.
+        base_url: Address of an OpenAI-compatible server, such as `http://localhost:8000/v1`; with a provider's name
+            beside it, a server that speaks that provider's format.
+        timeout: The clocks of every call; a number is the total in seconds.
+        strict: Whether what a provider's format cannot express is an error rather than an entry in `losses`.
+        transport: What carries the requests; made on first use if not given, and closed with the client.
+
+    Raises:
+        ValueError: `base_url` is not a URL, or a clock is negative.
+    """
+
+    def __init__(
+        self,
+        *,
+        provider: Any = None,
+        api_key: str | Secret | None = None,
+        base_url: str | None = None,
+        timeout: float | timedelta | Timeout | None = None,
+        strict: bool = False,
+        transport: Transport | None = None,
+    ) -> None:
+        self._core = Core(provider, api_key, base_url, timeout, transport, strict)
+        self.chat = _AsyncChat(self._core)
+        self.models = _AsyncModels(self._core)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._core.aclose()
+
+    async def close(self) -> None:
+        """Do the same: the OpenAI client's name for it."""
+        await self.aclose()
+
+
+class _AsyncChat:
+    def __init__(self, core: Core) -> None:
+        self.completions = _AsyncCompletions(core)
+
+
+class _AsyncCompletions:
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    @overload
+    def create(
+        self, messages: Messages, model: str = "", *, stream: Literal[False] = False, **params: Unpack[ChatParams]
+    ) -> Awaitable[Completion]: ...
+
+    @overload
+    def create(
+        self, messages: Messages, model: str = "", *, stream: Literal[True], **params: Unpack[ChatParams]
+    ) -> AsyncStream: ...
+
+    @overload
+    def create(
+        self, messages: Messages, model: str = "", *, stream: bool, **params: Unpack[ChatParams]
+    ) -> Awaitable[Completion] | AsyncStream: ...
+
+    def create(
+        self, messages: Messages, model: str = "", *, stream: bool = False, **params: Unpack[ChatParams]
+    ) -> Awaitable[Completion] | AsyncStream:
+        """Ask for an answer: `await` it whole, or with `stream=True` iterate over its chunks.
+
+        Args:
+            messages: The conversation: OpenAI-style dicts, `Message` objects, or one string.
+            model: `provider/model`, or as the client's provider knows it; empty for the default.
+            stream: Whether to get the answer in pieces.
+            **params: See `ChatParams`.
+
+        Raises:
+            BadRequestError: Something in the request has the wrong type; `param` is its path.
+            ProviderNotFoundError, ModelNotFoundError, MissingAPIKeyError: Before anything is sent.
+            APIError: The provider failed to answer; see `antiphon.errors`.
+        """
+        prepared = self._core.prepare(messages, model, params, stream=stream)
+        return AsyncStream(prepared.chunks()) if stream else prepared.complete()
+
+    def stream(self, messages: Messages, model: str = "", **params: Unpack[ChatParams]) -> AsyncCompletionStream:
+        """Ask for an answer in pieces that is put together on the way: `async with … as stream`."""
+        return AsyncCompletionStream(self._core.prepare(messages, model, params, stream=True).steps())
+
+
+class _AsyncModels:
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    async def list(self) -> list[Model]:
+        """List the models of the client's provider, or else of every provider whose key is in the environment."""
+        return await self._core.models()
+
+
+class Client:
+    """Chat completions from blocking code.
+
+    The arguments are those of `AsyncClient`, and one more.
+
+    Args:
+        nested: What a call does inside a running event loop: `"thread"` lets it work while that loop waits, `"error"`
+            makes it raise `NestAsyncioError`, `"auto"` works in notebooks and patched loops and else raises.
+    """
+
+    def __init__(
+        self,
+        *,
+        provider: Any = None,
+        api_key: str | Secret | None = None,
+        base_url: str | None = None,
+        timeout: float | timedelta | Timeout | None = None,
+        strict: bool = False,
+        transport: Transport | None = None,
+        nested: Nested | None = None,
+    ) -> None:
+        self._core = Core(provider, api_key, base_url, timeout, transport, strict)
+        self._nested: Nested | None = nested
+        self.chat = _Chat(self._core, nested)
+        self.models = _Models(self._core, nested)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        bridge.run(self._core.aclose, nested="thread")
+
+
+class _Chat:
+    def __init__(self, core: Core, nested: Nested | None) -> None:
+        self.completions = _Completions(core, nested)
+
+
+class _Completions:
+    def __init__(self, core: Core, nested: Nested | None) -> None:
+        self._core = core
+        self._nested: Nested | None = nested
+
+    @overload
+    def create(
+        self, messages: Messages, model: str = "", *, stream: Literal[False] = False, **params: Unpack[ChatParams]
+    ) -> Completion: ...
+
+    @overload
+    def create(
+        self, messages: Messages, model: str = "", *, stream: Literal[True], **params: Unpack[ChatParams]
+    ) -> Stream: ...
+
+    @overload
+    def create(
+        self, messages: Messages, model: str = "", *, stream: bool, **params: Unpack[ChatParams]
+    ) -> Completion | Stream: ...
+
+    def create(
+        self, messages: Messages, model: str = "", *, stream: bool = False, **params: Unpack[ChatParams]
+    ) -> Completion | Stream:
+        """Ask for an answer, whole, or with `stream=True` as an iterator over its chunks.
+
+        Arguments and errors are those of `AsyncClient.chat.completions.create`, and:
+
+        Raises:
+            NestAsyncioError: An event loop is running in this thread, and nesting is not allowed.
+        """
+        prepared = self._core.prepare(messages, model, params, stream=stream)
+        if stream:
+            return bridge.iterate(prepared.chunks, nested=self._nested)
+        return bridge.run(prepared.complete, nested=self._nested)
+
+    def stream(self, messages: Messages, model: str = "", **params: Unpack[ChatParams]) -> CompletionStream:
+        """Ask for an answer in pieces that is put together on the way: `with … as stream`."""
+        prepared = self._core.prepare(messages, model, params, stream=True)
+        return CompletionStream(bridge.iterate(prepared.steps, nested=self._nested))
+
+
+class _Models:
+    def __init__(self, core: Core, nested: Nested | None) -> None:
+        self._core = core
+        self._nested: Nested | None = nested
+
+    def list(self) -> list[Model]:
+        """List the models of the client's provider, or else of every provider whose key is in the environment."""
+        return bridge.run(self._core.models, nested=self._nested)

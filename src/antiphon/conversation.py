@@ -1,0 +1,105 @@
+"""Floor 6: `Conversation`, a conversation of several turns, kept where you can see it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Generator, Iterable, Mapping
+from typing import Any, Unpack
+
+from antiphon.client import AsyncClient, Client
+from antiphon.completion import Completion
+from antiphon.core import ChatParams
+from antiphon.types import Message
+
+__all__ = ["AsyncConversation", "Conversation"]
+
+
+class _Turns:
+    """The messages so far; a turn is added when its answer is complete, and not at all if it fails."""
+
+    def __init__(
+        self, model: str, system: str | None, messages: Iterable[Mapping[str, Any] | Message], params: ChatParams
+    ) -> None:
+        self.model = model
+        self.messages: list[Mapping[str, Any] | Message] = list(messages)
+        """Every turn so far, yours to read and to change between turns."""
+        if system is not None:
+            self.messages.insert(0, Message.system(system))
+        self.params = params
+
+    def _with(self, text: str) -> list[Mapping[str, Any] | Message]:
+        return [*self.messages, Message.user(text)]
+
+    def _keep(self, turn: list[Mapping[str, Any] | Message], answer: Completion) -> None:
+        self.messages = [*turn, answer.choices[0].message]
+
+
+class Conversation(_Turns):
+    """A conversation in blocking code.
+
+    Args:
+        client: Who carries it; a plain `Client()` if not given.
+        model: As in `Client.chat.completions.create`.
+        system: Instructions above the conversation.
+        messages: Earlier turns.
+        **params: For every turn; see `ChatParams`.
+    """
+
+    def __init__(
+        self,
+        client: Client | None = None,
+        *,
+        model: str = "",
+        system: str | None = None,
+        messages: Iterable[Mapping[str, Any] | Message] = (),
+        **params: Unpack[ChatParams],
+    ) -> None:
+        super().__init__(model, system, messages, params)
+        self._client = client or Client()
+
+    def ask(self, text: str) -> str:
+        """Say *text*, and return the answer's text once it is complete."""
+        turn = self._with(text)
+        answer = self._client.chat.completions.create(turn, self.model, **self.params)
+        self._keep(turn, answer)
+        return answer.content or ""
+
+    def stream(self, text: str) -> Generator[str, None, None]:
+        """Say *text*, and give the answer's text in pieces; the turn is kept when the last one was taken."""
+        turn = self._with(text)
+        with self._client.chat.completions.stream(turn, self.model, **self.params) as stream:
+            for chunk in stream:
+                if chunk.choices and chunk.choices[0].delta.content:
+                    yield chunk.choices[0].delta.content
+            self._keep(turn, stream.get_final_completion())
+
+
+class AsyncConversation(_Turns):
+    """A conversation in async code; the arguments are those of `Conversation`."""
+
+    def __init__(
+        self,
+        client: AsyncClient | None = None,
+        *,
+        model: str = "",
+        system: str | None = None,
+        messages: Iterable[Mapping[str, Any] | Message] = (),
+        **params: Unpack[ChatParams],
+    ) -> None:
+        super().__init__(model, system, messages, params)
+        self._client = client or AsyncClient()
+
+    async def ask(self, text: str) -> str:
+        """Say *text*, and return the answer's text once it is complete."""
+        turn = self._with(text)
+        answer = await self._client.chat.completions.create(turn, self.model, **self.params)
+        self._keep(turn, answer)
+        return answer.content or ""
+
+    async def stream(self, text: str) -> AsyncGenerator[str, None]:
+        """Say *text*, and give the answer's text in pieces; the turn is kept when the last one was taken."""
+        turn = self._with(text)
+        async with self._client.chat.completions.stream(turn, self.model, **self.params) as stream:
+            async for chunk in stream:
+                if chunk.choices and chunk.choices[0].delta.content:
+                    yield chunk.choices[0].delta.content
+            self._keep(turn, await stream.get_final_completion())

@@ -1,0 +1,467 @@
+"""Floor 4: what a provider is, and how any callable becomes one.
+
+A `Handler` takes a `ChatRequest` and a `Call` and gives the events of the answer. Everything else that a provider may
+be (a function, a coroutine function, a generator, an async generator, a class or an instance with such methods) is
+adapted to that by `as_handler`, which also does what plain providers do not do themselves: `stop` and `max_tokens`,
+worker threads for blocking code, the clocks, an error where nothing was said.
+
+Whoever iterates a handler does so under `contextlib.aclosing`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import time
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import aclosing
+from typing import Any, Literal, Protocol, TypeAlias, cast, overload
+
+import anyio
+import msgspec
+
+from antiphon.completion import Completion
+from antiphon.errors import APITimeoutError, StreamError
+from antiphon.events import (
+    AudioDelta,
+    End,
+    Event,
+    Finish,
+    MessageDelta,
+    PartAdded,
+    ReasoningDelta,
+    RefusalDelta,
+    Start,
+    TextDelta,
+    ToolCallDelta,
+    UnknownEvent,
+    UsageUpdate,
+    unfold,
+)
+from antiphon.threads import DONE, Steps, in_thread
+from antiphon.transport import Timeout
+from antiphon.types import ChatRequest, Loss, Usage
+from antiphon.wire.openai_request import encode_request
+
+__all__ = ["Call", "Clock", "Handler", "Provider", "as_handler", "provider"]
+
+
+class Call:
+    """What belongs to one call rather than to the request: its clocks, its id and its receipt.
+
+    Attributes:
+        timeout: The clocks, in seconds.
+        strict: Whether a loss is an error, raised before anything is sent.
+        losses: The receipt: what of the request could not cross. Filled by whoever writes the upstream request.
+        headers: Further headers for the upstream, by lower-case name.
+    """
+
+    __slots__ = ("headers", "losses", "strict", "timeout")
+
+    def __init__(
+        self, *, timeout: Timeout | None = None, strict: bool = False, headers: dict[str, str] | None = None
+    ) -> None:
+        self.timeout = timeout or Timeout()
+        self.strict = strict
+        self.losses: list[Loss] = []
+        self.headers = headers or {}
+
+
+class Handler(Protocol):
+    """A provider as everything else sees it; `name` is told with every answer."""
+
+    @property
+    def name(self) -> str:
+        """The provider's name."""
+        ...
+
+    def __call__(self, request: ChatRequest, call: Call) -> AsyncGenerator[Event, None]:
+        """Give the events of the answer to *request*."""
+        ...
+
+
+Piece: TypeAlias = str | Event | Completion | None
+_Heard: TypeAlias = TextDelta | ReasoningDelta | RefusalDelta | ToolCallDelta | AudioDelta | PartAdded | Finish
+_Form: TypeAlias = tuple[Literal["request", "handler", "messages", "keywords"], set[str] | None]
+"""How a function wants its arguments, and which parameters it takes by name (`None`: any)."""
+
+_METHODS = ("create_async_generator", "create_async", "create_completion")
+_STREAM_ORDER = ("create_async_generator", "create_completion", "create_async")
+_WHOLE_ORDER = ("create_async", "create_async_generator", "create_completion")
+
+
+class Provider:
+    """Any callable, class or instance as a `Handler`.
+
+    *target* is called as `target(request)` if it takes one argument, as `target(request, call)` if it names them so,
+    and else as `target(model, messages, **params)`, where `messages` are OpenAI-style dicts and `params` those of
+    OpenAI's parameters that the caller set and the target takes.
+
+    It returns or yields `str`, an event or a whole `Completion`. Each string counts as one token; `stop` and
+    `max_tokens` are enforced on them unless *native_limits* says that the target does so itself.
+    """
+
+    def __init__(self, target: Any, *, name: str | None = None, native_limits: bool | None = None) -> None:
+        self.target = target
+        self.name: str = name or _name_of(target)
+        if native_limits is None:
+            native_limits = bool(getattr(target, "native_limits", False))
+        self.native_limits = native_limits
+        self._calls = _callables(target)
+        self._forms: dict[str, _Form] = {}
+
+    def __repr__(self) -> str:
+        return f"Provider({self.name!r})"
+
+    async def __call__(self, request: ChatRequest, call: Call) -> AsyncGenerator[Event, None]:
+        """Give the events of the answer to *request*."""
+        function, form = self._choose(request.stream)
+        clock = Clock(call.timeout, self.name, request.model)
+        limits = _Limits(ChatRequest("", ()) if self.native_limits else request)
+        said = False
+        start = Start(
+            id=f"chatcmpl-{uuid.uuid4().hex}", model=request.model, created=int(time.time()), provider=self.name
+        )
+        yield start
+        async with aclosing(_pieces(function, form, request, call)) as pieces:
+            while not limits.full:
+                piece = DONE
+                with clock.scope(said=said):
+                    piece = await anext(pieces, DONE)
+                clock.check()
+                if piece is DONE:
+                    break
+                for event in limits.take(_events(piece, self.name)):
+                    if isinstance(event, Start):
+                        event = _completed(event, start)
+                    else:
+                        said = True
+                    yield event
+        if limits.silent:
+            raise StreamError(
+                f"The provider {self.name!r} said nothing at all.", provider=self.name, model=request.model
+            )
+        for event in limits.end():
+            yield event
+
+    def _choose(self, stream: bool) -> tuple[Callable[..., Any], _Form]:
+        order = _STREAM_ORDER if stream else _WHOLE_ORDER
+        name = next(name for name in ("", *order) if name in self._calls)
+        function = self._calls[name]
+        if name not in self._forms:
+            self._forms[name] = _form(function)
+        return function, self._forms[name]
+
+
+@overload
+def provider(target: Callable[..., Any], /) -> Provider: ...
+
+
+@overload
+def provider(*, name: str | None = None, native_limits: bool | None = None) -> Callable[[Any], Provider]: ...
+
+
+def provider(target: Any = None, /, *, name: str | None = None, native_limits: bool | None = None) -> Any:
+    """Make a provider of a function or a class: `@provider`, or `@provider(name="mine")`.
+
+    Args:
+        target: A plain function, coroutine function, generator or async generator, or a class: see `Provider`.
+        name: What answers say of who made them; the target's own name if not given.
+        native_limits: Whether the target obeys `stop` and `max_tokens` itself.
+
+    Returns:
+        A provider to pass as `provider=`, or to `antiphon.register`.
+    """
+    if target is not None:
+        return Provider(target)
+    return lambda target: Provider(target, name=name, native_limits=native_limits)
+
+
+def as_handler(target: Any) -> Handler:
+    """Return *target* as a handler, whatever form of a provider it has.
+
+    Raises:
+        TypeError: It has none of the forms.
+    """
+    if isinstance(target, Provider) or (getattr(target, "is_handler", False) and not isinstance(target, type)):
+        return cast(Handler, target)
+    return Provider(target)
+
+
+def _name_of(target: Any) -> str:
+    name = getattr(target, "name", None)
+    if isinstance(name, str) and name:
+        return name
+    return str(getattr(target, "__name__", None) or type(target).__name__)
+
+
+def _callables(target: Any) -> dict[str, Callable[..., Any]]:
+    """Return the ways to call *target*: under `""` the target itself, or its methods by name."""
+    found = {name for name in _METHODS if callable(getattr(target, name, None))}
+    if not found:
+        if callable(target) and not isinstance(target, type):
+            return {"": target}
+        raise TypeError(
+            f"{_name_of(target)!r} is not a provider: pass a function, or a class or instance that has "
+            f"{', '.join(_METHODS[:-1])} or {_METHODS[-1]}."
+        )
+    if isinstance(target, type):
+        bound = all(
+            isinstance(inspect.getattr_static(cast(type[Any], target), name), classmethod | staticmethod)
+            for name in found
+        )
+        target = target if bound else target()
+    return {name: getattr(target, name) for name in found}
+
+
+# From a callable to pieces
+
+
+def _form(function: Callable[..., Any]) -> _Form:
+    parameters = list(inspect.signature(function).parameters.values())
+    names = [p.name for p in parameters]
+    if names == ["request", "call"]:
+        return "handler", set()
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    rest = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+    if len(positional) == 1 and not rest:
+        return "request", set()
+    wanted = None if any(p.kind is p.VAR_KEYWORD for p in parameters) else {*names} - {"model", "messages"}
+    return "messages" if positional or rest else "keywords", wanted
+
+
+def _arguments(form: _Form, request: ChatRequest, call: Call) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    kind, wanted = form
+    if kind == "handler":
+        return (request, call), {}
+    if kind == "request":
+        return (request,), {}
+    written, _ = encode_request(request.but(form=None))
+    model, messages = written.pop("model"), written.pop("messages")
+    written["stream"] = request.stream
+    params = {key: value for key, value in written.items() if wanted is None or key in wanted}
+    if kind == "keywords":
+        return (), {"model": model, "messages": messages, **params}
+    return (model, messages), params
+
+
+def _runs_on_the_loop(function: Callable[..., Any]) -> bool:
+    """Whether calling *function* runs none of its code yet, or only code that was written for an event loop."""
+    # What a decorator wraps does not count: the wrapper is what is called, and it may block.
+    return any(
+        inspect.iscoroutinefunction(f) or inspect.isasyncgenfunction(f) or inspect.isgeneratorfunction(f)
+        for f in (function, type(function).__call__)
+    )
+
+
+async def _pieces(
+    function: Callable[..., Any], form: _Form, request: ChatRequest, call: Call
+) -> AsyncGenerator[Piece, None]:
+    """Call *function* and give what it returns or yields, one by one; blocking code runs in a worker thread."""
+    args, params = _arguments(form, request, call)
+    if _runs_on_the_loop(function):
+        result = function(*args, **params)
+    else:
+        result = await in_thread(lambda: function(*args, **params))
+    if inspect.isawaitable(result):
+        result = await result
+    if isinstance(result, AsyncIterator):
+        async with aclosing(_closable(cast(AsyncIterator[Piece], result))) as items:
+            async for item in items:
+                yield item
+    elif isinstance(result, Iterator):
+        async with aclosing(Steps(cast(Iterator[Piece], result))) as steps:
+            while (item := await steps.step()) is not DONE:
+                yield item
+    else:
+        yield result
+
+
+def _closable(iterator: AsyncIterator[Piece]) -> AsyncGenerator[Piece, None]:
+    if hasattr(iterator, "aclose"):
+        return cast(AsyncGenerator[Piece, None], iterator)
+
+    async def wrapped() -> AsyncGenerator[Piece, None]:
+        async for item in iterator:
+            yield item
+
+    return wrapped()
+
+
+# From pieces to events
+
+
+def _events(piece: Piece, name: str) -> Iterator[Event]:
+    if isinstance(piece, str):
+        if piece:
+            yield TextDelta(piece)
+    elif isinstance(piece, Completion):
+        yield from unfold(piece)
+    elif isinstance(piece, Event):
+        yield piece
+    elif piece is not None:
+        raise TypeError(
+            f"The provider {name!r} gave a {type(piece).__name__}; it may return or yield str, events of "
+            "antiphon.events, or a Completion."
+        )
+
+
+def _completed(event: Start, known: Start) -> Start:
+    return Start(
+        id=event.id or known.id,
+        model=event.model or known.model,
+        created=event.created or known.created,
+        provider=event.provider or known.provider,
+        extra=event.extra,
+        form=event.form,
+        wire=event.wire,
+    )
+
+
+_UNHEARD = (Start, MessageDelta, UsageUpdate, UnknownEvent)
+"""Events that are no part of what is said."""
+
+
+class _Limits:
+    """Enforces `stop` and `max_tokens` on text; `None` and `0` mean no limit.
+
+    Text ends before the stop string that is complete first (the longest, if several end there). Text that may be the
+    beginning of one is held back until it is known not to be, so that a stop string that spans two pieces never shows.
+    """
+
+    def __init__(self, request: ChatRequest) -> None:
+        self._stop = tuple(filter(None, request.stop or ()))
+        self._left = request.max_tokens or 0
+        self._counting = self._left > 0
+        self._held = ""
+        self._shown = False
+        self._finished = False
+        self._ended = False
+        self._reason: Literal["stop", "length"] = "stop"
+        self._usage: Usage | None = None
+        self.full = False
+        """Whether nothing more is wanted of the provider."""
+        self.silent = True
+        """Whether it has said nothing yet."""
+
+    def take(self, events: Iterator[Event]) -> Iterator[Event]:
+        """Pass *events*, those of one piece, on as far as the limits let them."""
+        for event in events:
+            if isinstance(event, _UNHEARD):
+                yield event
+            elif isinstance(event, End):
+                yield from self._end(event)
+                return
+            elif not self.full:
+                self.silent = False
+                yield from self._heard(event)
+
+    def _heard(self, event: _Heard) -> Iterator[Event]:
+        if event.choice == 0:
+            if isinstance(event, TextDelta) and (self._stop or self._counting):
+                yield from self._text(event)
+                return
+            yield from self._rest()
+            self._shown = True
+        self._finished = self._finished or isinstance(event, Finish)
+        yield event
+
+    def _text(self, event: TextDelta) -> Iterator[Event]:
+        text = self._held + event.text
+        places = [(place + len(stop), place) for stop in self._stop if (place := text.find(stop)) >= 0]
+        if places:
+            self._held, text = "", text[: min(places)[1]]
+            self.full = True
+        else:
+            keep = max((_overlap(text, stop) for stop in self._stop), default=0)
+            self._held = text[len(text) - keep :]
+            text = text[: len(text) - keep]
+        if text or event.annotations or event.logprobs is not None:
+            self._shown = True
+            yield TextDelta(text, event.choice, event.part, event.annotations, event.logprobs)
+        self._left -= 1
+        if self._counting and self._left <= 0 and not self.full:
+            self.full, self._reason = True, "length"
+            yield from self._rest()
+
+    def _rest(self) -> Iterator[Event]:
+        held, self._held = self._held, ""
+        if held:
+            self._shown = True
+            yield TextDelta(held)
+
+    def _end(self, event: End) -> Iterator[Event]:
+        if self.full:  # by a limit: the provider's own reason no longer holds, the usage told with the piece does
+            self._usage = event.usage
+            return
+        self.full = self._ended = True
+        if self.silent:
+            return
+        yield from self._rest()
+        reason = event.finish_reason or (None if self._finished else "stop")
+        yield msgspec.structs.replace(event, finish_reason=reason)
+
+    def end(self) -> Iterator[Event]:
+        """Give what is still to come once the provider is done."""
+        if self._ended:
+            return
+        yield from self._rest()
+        if not self._shown:
+            yield TextDelta("")  # all of it was cut off, which is an answer too
+        yield End(None if self._finished else self._reason, self._usage)
+
+
+def _overlap(text: str, stop: str) -> int:
+    """Return how many of the last characters of *text* may be the beginning of *stop*."""
+    for size in range(min(len(text), len(stop) - 1), 0, -1):
+        if text.endswith(stop[:size]):
+            return size
+    return 0
+
+
+class Clock:
+    """The clocks of a handler that meets no network: first piece, idle between pieces, total.
+
+    For each wait: `with clock.scope(said=…): …`, and then `clock.check()`.
+    """
+
+    def __init__(self, timeout: Timeout, provider: str, model: str) -> None:
+        self._timeout = timeout
+        self._provider = provider
+        self._model = model
+        self._began = time.monotonic()
+        self._which = ""
+        self._scope = anyio.CancelScope()
+
+    def scope(self, *, said: bool) -> anyio.CancelScope:
+        """Return a scope for one wait; it must not span a `yield`.
+
+        Raises:
+            APITimeoutError: There is no time left, which a provider that never pauses is not told otherwise.
+        """
+        timeout, spent = self._timeout, time.monotonic() - self._began
+        limits = {"total": math.inf if timeout.total is None else timeout.total - spent}
+        if said:
+            limits["idle"] = math.inf if timeout.idle is None else timeout.idle
+        else:
+            limits["first_token"] = math.inf if timeout.first_token is None else timeout.first_token - spent
+        self._which = min(limits, key=limits.__getitem__)
+        if limits[self._which] <= 0:
+            raise self._error()
+        self._scope = anyio.CancelScope(deadline=anyio.current_time() + limits[self._which])
+        return self._scope
+
+    def check(self) -> None:
+        """Raise the error of the clock that ran out, if one did."""
+        if self._scope.cancelled_caught:
+            raise self._error()
+
+    def _error(self) -> APITimeoutError:
+        seconds = getattr(self._timeout, self._which)
+        return APITimeoutError(
+            f"The provider {self._provider!r} did not go on within {seconds:g} s (the {self._which} clock); "
+            f"pass timeout=Timeout({self._which}=…) to wait longer.",
+            provider=self._provider,
+            model=self._model,
+        )

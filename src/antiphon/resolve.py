@@ -1,0 +1,164 @@
+"""Floor 4: from names to handlers: which provider answers a call, where it is, and with whose key.
+
+In order: a `provider` that is not a name is used as it is; a `base_url` is an OpenAI-compatible server, or one that
+speaks the format of the provider named beside it; a provider's name; and else the model's own, `provider/model`. In the
+first three the model string is passed on as it is. A prompt is never sent to a provider that the caller did not name.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from antiphon.auth import Secret, bearer, find_key, no_auth
+from antiphon.catalog import ProviderRow, Quirks, find_provider, split_model
+from antiphon.endpoint import Endpoint
+from antiphon.errors import AntiphonError, MissingAPIKeyError, ModelNotFoundError
+from antiphon.handler import Handler, as_handler
+from antiphon.transport import Transport
+from antiphon.wire.codec import Codec
+from antiphon.wire.openai_chat import OpenAIChat
+
+__all__ = ["ANY_MODEL", "DEFAULT_MODEL", "Resolver", "default_model"]
+
+DEFAULT_MODEL = "local/smollm2-135m-instruct"
+"""The model of last resort: in this process, without a key."""
+
+ANY_MODEL = "-"
+"""What to look up where only the provider matters."""
+
+_MAX_CLASSES = 64
+
+_CODECS: Mapping[str, Callable[[Quirks], Codec]] = {
+    "openai-chat": lambda quirks: OpenAIChat(
+        max_tokens_field=quirks.max_tokens_field,
+        reasoning_field=quirks.reasoning_field,
+        developer_role=quirks.developer_role,
+        unsupported=quirks.unsupported,
+    ),
+}
+
+
+def default_model() -> str:
+    """Return the model that the empty name stands for: `ANTIPHON_MODEL`, or else the local one."""
+    return os.environ.get("ANTIPHON_MODEL", "").strip() or DEFAULT_MODEL
+
+
+class Resolver:
+    """Finds the handler for a call, and makes each endpoint once.
+
+    Args:
+        transport: What carries the requests of endpoints.
+        provider: The provider of every call: a name, or anything that `as_handler` takes.
+        api_key: The key of every call, in place of the environment's.
+        base_url: Where every call goes.
+
+    Raises:
+        TypeError: *provider* is none, or does not go with *base_url*.
+        ValueError: *base_url* is not a URL.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        provider: Any = None,
+        api_key: str | Secret | None = None,
+        base_url: str | None = None,
+    ) -> None:
+        if base_url is not None:
+            _check_url(base_url)
+            if provider is not None and not isinstance(provider, str):
+                raise TypeError("base_url goes with the name of a provider, not with a provider of your own.")
+        self._transport = transport
+        self._provider = provider if provider is None or isinstance(provider, str) else as_handler(provider)
+        self._api_key = Secret(api_key) if isinstance(api_key, str) else api_key
+        self._base_url = base_url
+        self._endpoints: dict[Any, Handler] = {}
+        # A class keeps its instance from call to call. Nothing else is remembered: a closure may hold anything.
+        self._of_class = functools.lru_cache(maxsize=_MAX_CLASSES)(as_handler)
+
+    def find(self, model: str, provider: Any = None) -> tuple[Handler, str]:
+        """Return the handler for *model*, and the model's name as its provider knows it.
+
+        Raises:
+            ProviderNotFoundError, ModelNotFoundError: Nothing has that name; near matches are in the message.
+            MissingAPIKeyError: The provider wants a key and none is set.
+        """
+        chosen = self._provider if provider is None else provider
+        if chosen is not None and not isinstance(chosen, str):
+            return self._adapted(chosen), model
+        if self._base_url is not None:
+            return self._at(self._base_url, chosen), model
+        if chosen is None:
+            chosen, model = split_model(model or default_model())
+        return self._named(chosen, model)
+
+    def only(self) -> Handler | None:
+        """Return the one handler of every call, or `None` where each call's model says who answers."""
+        if self._provider is None and self._base_url is None:
+            return None
+        return self.find(ANY_MODEL)[0]
+
+    def _adapted(self, provider: Any) -> Handler:
+        return self._of_class(provider) if isinstance(provider, type) else as_handler(provider)
+
+    def _named(self, name: str, model: str) -> tuple[Handler, str]:
+        found = find_provider(name)
+        if not isinstance(found, ProviderRow):
+            return self._adapted(found), model
+        if found.codec == "local":
+            from antiphon.local import local_model_for  # what fetches a model takes 40 ms to import
+
+            return local_model_for("" if model == ANY_MODEL else model), model
+        model = model or found.default_model or ""
+        if not model:
+            raise ModelNotFoundError(
+                f"No model was named, and {found.name} has no default one: see {found.docs or 'its documentation'}.",
+                provider=found.id,
+            )
+        return self._endpoint(found, found.url()), model
+
+    def _at(self, base_url: str, name: str | None) -> Handler:
+        if name is not None:
+            row = find_provider(name)
+            if not isinstance(row, ProviderRow) or row.codec == "local":
+                raise AntiphonError(f"The provider {name!r} is not reached over HTTP, so base_url cannot move it.")
+            return self._endpoint(row, base_url)
+        host = urlsplit(base_url).hostname or "server"
+        return self._endpoint(ProviderRow(id=host, name=host, codec="openai-chat", base_url=base_url), base_url)
+
+    def _endpoint(self, row: ProviderRow, base_url: str) -> Handler:
+        secret = find_key(self._api_key, row.key)
+        if secret is None and row.needs_key:
+            names = " or ".join(row.key)
+            raise MissingAPIKeyError(
+                f"{row.name} needs a key: set {names} in the environment, or pass api_key=….", provider=row.id
+            )
+        key = (row.id, row.codec, base_url, secret)
+        known = self._endpoints.get(key)
+        if known is None:
+            make = _CODECS.get(row.codec)
+            if make is None:
+                raise AntiphonError(
+                    f"{row.name} speaks the format {row.codec!r}, which this version does not know.", provider=row.id
+                )
+            known = self._endpoints[key] = Endpoint(
+                row.id,
+                make(row.quirks),
+                base_url,
+                auth=bearer(secret) if secret else no_auth,
+                transport=self._transport,
+                secrets=(secret,) if secret else (),
+                ask_usage=row.quirks.stream_usage,
+            )
+        return known
+
+
+def _check_url(base_url: str) -> None:
+    parts = urlsplit(base_url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("base_url must be a whole URL such as 'http://localhost:8000/v1'.")

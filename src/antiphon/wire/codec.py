@@ -1,0 +1,117 @@
+"""Floor 1: what a wire format is: pure functions and two small state machines, no I/O, in both directions.
+
+One `Codec` serves the client (talking to an upstream) and the server (speaking the dialect), so N formats need N
+codecs, not N x M translators. Four laws hold for each; `tests/wire/laws.py` states them as properties.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Protocol
+
+import msgspec
+
+from antiphon.completion import Completion
+from antiphon.errors import APIError
+from antiphon.events import Event
+from antiphon.types import ChatRequest, Loss
+
+__all__ = ["Codec", "Decoder", "Encoder", "HTTPReply", "HTTPRequest", "Headers"]
+
+Headers = Mapping[str, str]
+"""Header fields by lower-case name; where a field came twice, its values are joined by ", "."""
+
+
+class HTTPRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What to send: no host and no key in it, both are added by the endpoint."""
+
+    path: str
+    """Relative to the base URL, with a leading slash, quoted: `/chat/completions`."""
+    body: bytes
+    method: str = "POST"
+    headers: Headers = msgspec.field(default_factory=dict[str, str])
+    """Besides `content-type` and those of the endpoint; lower-case names."""
+    losses: tuple[Loss, ...] = ()
+    """What of the request this format could not express."""
+
+
+class HTTPReply(msgspec.Struct, frozen=True, kw_only=True):
+    """What a server of this dialect answers."""
+
+    status: int
+    body: bytes
+    headers: Headers = msgspec.field(default_factory=dict[str, str])
+
+
+class Decoder(Protocol):
+    """Turns the bytes of one answer, whole or streamed, into events. Used once, from first byte to last."""
+
+    def feed(self, data: bytes) -> Iterable[Event]:
+        """Take the next bytes, split anywhere, and give the events that are complete, before any fault after them.
+
+        Raises:
+            StreamError: A malformed frame, or an error event inside a 200.
+            ResponseTooLargeError: One frame, or the whole body, beyond the bound.
+        """
+        ...
+
+    def close(self) -> Iterable[Event]:
+        """Take the end of the body and give the last events, of which the last is `End`.
+
+        Raises:
+            StreamError: The body ended without a finish.
+        """
+        ...
+
+
+class Encoder(Protocol):
+    """Turns the events of one answer into the bytes of a streamed body. Used once."""
+
+    def feed(self, event: Event) -> Iterator[bytes]:
+        """Give the frames for *event*; after `End` also whatever closes the body."""
+        ...
+
+    def error(self, error: APIError) -> bytes:
+        """Give the frame that tells of a fault after the status line has been sent."""
+        ...
+
+
+class Codec(Protocol):
+    """One wire format. Holds no state besides its settings; every method is pure."""
+
+    @property
+    def name(self) -> str:
+        """Key of this format in every `extra`, in `catalog.toml` and in errors: `openai-chat`."""
+        ...
+
+    def encode_request(self, request: ChatRequest) -> HTTPRequest:
+        """Write *request* for an upstream."""
+        ...
+
+    def decoder(self, request: ChatRequest, content_type: str) -> Decoder:
+        """Return a decoder for the answer to *request*; *content_type* tells a stream from a whole body."""
+        ...
+
+    def decode_error(self, status: int, headers: Headers, body: bytes) -> APIError:
+        """Read an upstream's error reply. *body* may be empty, HTML from a proxy, or JSON of any shape."""
+        ...
+
+    def decode_request(self, body: bytes) -> ChatRequest:
+        """Read a client's request body.
+
+        Raises:
+            BadRequestError: With `param` the path of the fault, such as `$.messages[0].role`.
+        """
+        ...
+
+    def encoder(self, request: ChatRequest) -> Encoder:
+        """Return an encoder for the streamed answer to *request*."""
+        ...
+
+    def encode_response(self, completion: Completion) -> bytes:
+        """Write a whole answer."""
+        ...
+
+    def encode_error(self, error: APIError) -> HTTPReply:
+        """Write an error reply in this dialect's shape."""
+        ...

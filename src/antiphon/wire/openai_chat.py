@@ -1,0 +1,133 @@
+"""Floor 2: OpenAI Chat Completions, the codec. Pure functions, no I/O.
+
+Requests are in `openai_request.py`, answers in `openai_answer.py`, streams in `openai_stream.py`; what requests and
+answers share, messages, in `openai_message.py`.
+
+Source: openai 3.54 (read 2026-11-22), recorded exchanges.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from antiphon.completion import Completion
+from antiphon.errors import APIError, StreamError
+from antiphon.types import ChatRequest, Loss
+from antiphon.wire import json, read
+from antiphon.wire.codec import Decoder, Encoder, Headers, HTTPReply, HTTPRequest
+from antiphon.wire.openai_answer import decode_completion, encode_completion, error_inside, error_object
+from antiphon.wire.openai_message import NAME
+from antiphon.wire.openai_request import decode_request, encode_request
+from antiphon.wire.openai_stream import StreamDecoder, StreamEncoder
+from antiphon.wire.status import excerpt, http_status, status_error, words
+from antiphon.wire.whole import AnyDecoder, WholeDecoder
+
+__all__ = ["OpenAIChat"]
+
+_ERROR_FIELDS = ("code", "type", "param")
+
+
+def _answer(source: dict[str, Any]) -> Completion:
+    if source.get("error"):
+        raise error_inside(source["error"])
+    completion = decode_completion(source)
+    if not completion.choices:
+        raise StreamError("The provider answered 200 without a single choice.", body=source)
+    return completion
+
+
+class OpenAIChat(msgspec.Struct, frozen=True, kw_only=True):
+    """The codec of OpenAI Chat Completions and of the many servers that speak it.
+
+    What differs between them is data: the fields below, set by a provider's row in `catalog.toml`.
+    """
+
+    name: str = NAME
+    path: str = "/chat/completions"
+    max_tokens_field: str = "max_tokens"
+    """`max_completion_tokens` where the provider wants the newer name."""
+    reasoning_field: str | None = "reasoning_content"
+    """What the provider calls earlier thoughts that go back to it; `None`: it takes none."""
+    developer_role: bool = True
+    """Whether the provider knows the role `developer`; where not, such messages are sent as `system`."""
+    unsupported: tuple[str, ...] = ()
+    """Request fields that the provider refuses; they are left out and reported."""
+
+    def encode_request(self, request: ChatRequest) -> HTTPRequest:
+        """Write *request* for an upstream."""
+        source, losses = encode_request(request, max_tokens_field=self.max_tokens_field)
+        self._suit(source, losses)
+        accept = "text/event-stream" if request.stream else "application/json"
+        return HTTPRequest(
+            path=self.path,
+            body=json.encode(source),
+            headers={"content-type": "application/json", "accept": accept},
+            losses=tuple(losses),
+        )
+
+    def _suit(self, source: dict[str, Any], losses: list[Loss]) -> None:
+        """Change what the provider would refuse."""
+        refused = [field for field in self.unsupported if source.pop(field, None) is not None]
+        losses += (Loss("dropped", f"$.{field}", f"The provider refuses the field {field!r}.") for field in refused)
+        for place, message in enumerate(source["messages"]):
+            if message["role"] == "developer" and not self.developer_role:
+                message["role"] = "system"
+            if self.reasoning_field != "reasoning_content" and "reasoning_content" in message:
+                thoughts = message.pop("reasoning_content")
+                if self.reasoning_field is not None:
+                    message[self.reasoning_field] = thoughts
+                elif thoughts:
+                    path = f"$.messages[{place}].reasoning_content"
+                    losses.append(Loss("dropped", path, "The provider takes no earlier thoughts back."))
+
+    def decoder(self, request: ChatRequest, content_type: str) -> Decoder:
+        """Return a decoder for the answer to *request*.
+
+        A server that ignores `stream` and sends a whole answer, or the other way round, is told by what it sends, and
+        where that leaves it open by *content_type*.
+        """
+        kind = content_type.partition(";")[0].strip().lower()
+        labelled_stream = kind == "text/event-stream" or (request.stream and kind != "application/json")
+        stream = StreamDecoder(choices=request.n or 1)
+        return AnyDecoder(stream, WholeDecoder(_answer), labelled_stream=labelled_stream)
+
+    def decode_error(self, status: int, headers: Headers, body: bytes) -> APIError:
+        """Read an upstream's error reply. *body* may be empty, HTML from a proxy, or JSON of any shape."""
+        try:
+            source = json.decode(body)
+        except json.MALFORMED:
+            return status_error(status, headers, excerpt(body))
+        inner: Any = source[0] if json.is_array(source) and source else source
+        if json.is_object(inner):
+            inner = inner.get("error") or inner
+        fields = inner if json.is_object(inner) else {}
+        message = words(inner)
+        if json.is_object(metadata := fields.get("metadata")) and (raw := words(metadata.get("raw"))):
+            message = f"{message}: {raw}"  # OpenRouter's words are "Provider returned error"; these say which
+        code, kind, param = (str(v) if json.integer(v) else json.text(v) for v in map(fields.get, _ERROR_FIELDS))
+        return status_error(status, headers, message, code=code, type=kind, param=param, body=source)
+
+    def decode_request(self, body: bytes) -> ChatRequest:
+        """Read a client's request body.
+
+        Raises:
+            BadRequestError: With `param` the path of the fault, such as `$.messages[0].role`.
+        """
+        return decode_request(read.body(body))
+
+    def encoder(self, request: ChatRequest) -> Encoder:
+        """Return an encoder for the streamed answer to *request*."""
+        return StreamEncoder(include_usage=request.include_usage or False)
+
+    def encode_response(self, completion: Completion) -> bytes:
+        """Write a whole answer."""
+        return json.encode(encode_completion(completion))
+
+    def encode_error(self, error: APIError) -> HTTPReply:
+        """Write an error reply."""
+        headers = {"content-type": "application/json"}
+        if error.retry_after is not None:
+            headers["retry-after"] = str(int(-(-error.retry_after // 1)))
+        return HTTPReply(status=http_status(error), body=json.encode(error_object(error)), headers=headers)

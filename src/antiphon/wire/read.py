@@ -1,0 +1,120 @@
+"""Floor 1: reading a client's JSON with the path of each fault. No I/O.
+
+Every function takes the object, the key and the path of the object, and raises `BadRequestError` whose `param` is the
+path of the value that is wrong. An explicit `null` reads as absent.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+from antiphon.errors import BadRequestError
+from antiphon.wire import json
+
+__all__ = [
+    "array",
+    "body",
+    "boolean",
+    "fault",
+    "integer",
+    "number",
+    "object_",
+    "required_object",
+    "required_text",
+    "text",
+]
+
+_KINDS: dict[type, str] = {
+    dict: "an object",
+    list: "an array",
+    str: "a string",
+    bool: "a boolean",
+    int: "an integer",
+    float: "a number",
+}
+
+
+def fault(path: str, expected: str, got: object = None) -> NoReturn:
+    """Raise the error for a wrong value at *path*; the value itself is not shown, it may be private."""
+    kind = "null" if got is None else _KINDS.get(type(got), type(got).__name__)
+    raise BadRequestError(
+        f"{path} must be {expected}, not {kind}.", status=400, param=path, type="invalid_request_error"
+    )
+
+
+def body(data: bytes) -> dict[str, Any]:
+    """Return the JSON object in *data*."""
+    try:
+        value = json.decode(data)
+    except json.MALFORMED as error:
+        why = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise BadRequestError(
+            f"The request body is not valid JSON: {why}.", status=400, param="$", type="invalid_request_error"
+        ) from None
+    if not json.is_object(value):
+        fault("$", "an object", value)
+    return value
+
+
+def text(source: dict[str, Any], key: str, path: str) -> str | None:
+    """Return the string at *key*, or `None` where there is none."""
+    value = source.get(key)
+    if value is not None and not isinstance(value, str):
+        fault(f"{path}.{key}", "a string", value)
+    return value
+
+
+def required_text(source: dict[str, Any], key: str, path: str) -> str:
+    """Return the string at *key*, which must be there."""
+    value = source.get(key)
+    if not isinstance(value, str):
+        fault(f"{path}.{key}", "a string", value)
+    return value
+
+
+def number(source: dict[str, Any], key: str, path: str) -> float | None:
+    """Return the number at *key*, or `None`."""
+    value = source.get(key)
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+        fault(f"{path}.{key}", "a number", value)
+    return value
+
+
+def integer(source: dict[str, Any], key: str, path: str) -> int | None:
+    """Return the integer at *key*, or `None`."""
+    value = source.get(key)
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+        fault(f"{path}.{key}", "an integer", value)
+    return value
+
+
+def boolean(source: dict[str, Any], key: str, path: str) -> bool | None:
+    """Return the boolean at *key*, or `None`."""
+    value = source.get(key)
+    if value is not None and not isinstance(value, bool):
+        fault(f"{path}.{key}", "a boolean", value)
+    return value
+
+
+def array(source: dict[str, Any], key: str, path: str) -> list[Any] | None:
+    """Return the array at *key*, or `None`."""
+    value = source.get(key)
+    if value is None or json.is_array(value):
+        return value
+    fault(f"{path}.{key}", "an array", value)
+
+
+def object_(source: dict[str, Any], key: str, path: str) -> dict[str, Any] | None:
+    """Return the object at *key*, or `None`."""
+    value = source.get(key)
+    if value is None or json.is_object(value):
+        return value
+    fault(f"{path}.{key}", "an object", value)
+
+
+def required_object(source: dict[str, Any], key: str, path: str) -> dict[str, Any]:
+    """Return the object at *key*, which must be there."""
+    value = source.get(key)
+    if not json.is_object(value):
+        fault(f"{path}.{key}", "an object", value)
+    return value

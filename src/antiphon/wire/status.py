@@ -1,0 +1,126 @@
+"""Floor 1: error replies: the right class, whether and when to try again. No I/O besides reading the clock for a date.
+
+Sources: the retry headers that the openai 3.54 and anthropic 2.12 clients obey (`retry-after-ms`, `retry-after`,
+`x-should-retry`), and the codes that the latter knows of a 429 (`types/shared`), read 2026-11-22.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+
+from antiphon.errors import APIError, APIStatusError, APITimeoutError, error_class
+from antiphon.wire.codec import Headers
+from antiphon.wire.json import is_array, is_object
+
+__all__ = ["QUOTA_CODES", "RETRYABLE", "excerpt", "http_status", "retry_after", "status_error", "words"]
+
+QUOTA_CODES = frozenset(
+    {"insufficient_quota", "billing_hard_limit_reached", "credit_balance_too_low"}
+    | {"contract_spend_limit_reached", "enforced_spend_limit_reached"}
+)
+"""Codes of a 429 that waiting does not cure."""
+
+_REQUEST_IDS = ("x-request-id", "request-id", "x-amzn-requestid", "x-generation-id", "cf-ray")
+RETRYABLE = frozenset({408, 409, 425, 429})
+"""Client-error statuses after which the same request may succeed later; server errors, 500 and above, all are so."""
+
+_MAX_EXCERPT = 200
+_MAX_MESSAGE = 2000
+_MAX_FAULTS = 5
+_TITLE = re.compile(r"<title[^>]*>(.+?)</title", re.IGNORECASE | re.DOTALL)
+
+
+def status_error(
+    status: int,
+    headers: Headers,
+    message: str,
+    *,
+    code: str | None = None,
+    type: str | None = None,
+    param: str | None = None,
+    body: object = None,
+) -> APIStatusError:
+    """Return the error for a reply with an error *status*; *message* is the provider's own."""
+    should = headers.get("x-should-retry")
+    retryable = (status in RETRYABLE or status >= 500) and code not in QUOTA_CODES and type not in QUOTA_CODES
+    suffix = f" (HTTP {status})"  # which is there already where a gateway passes on another's message
+    message = _cut(message.strip(), _MAX_MESSAGE).removesuffix(suffix)
+    return error_class(status)(
+        message + suffix if message else f"The provider answered HTTP {status}.",
+        status=status,
+        code=code,
+        type=type,
+        param=param,
+        body=body,
+        request_id=next((headers[name] for name in _REQUEST_IDS if name in headers), None),
+        retryable=retryable if should not in ("true", "false") else should == "true",
+        retry_after=retry_after(headers),
+    )
+
+
+def retry_after(headers: Headers) -> float | None:
+    """Return the seconds that a reply asks to wait, or `None`: milliseconds, seconds or an HTTP date."""
+    milliseconds = _number(headers.get("retry-after-ms"))
+    if milliseconds is not None:
+        return milliseconds / 1000
+    value = headers.get("retry-after", "")
+    seconds = _number(value)
+    return _seconds_until(value) if seconds is None else seconds
+
+
+def _number(value: str | None) -> float | None:
+    """Return a hint as a number, no less than 0; a malformed hint is no hint."""
+    try:
+        number = float(value or "")
+    except ValueError:
+        return None
+    return max(0.0, number) if math.isfinite(number) else None
+
+
+def _seconds_until(date: str) -> float | None:
+    try:
+        moment = parsedate_to_datetime(date)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:  # "-0000": UTC, from a place that does not tell its own
+        moment = moment.replace(tzinfo=UTC)
+    return max(0.0, moment.timestamp() - time.time())
+
+
+def words(body: object) -> str:
+    """Return the provider's own words in a decoded error body, wherever they stand; `""` where there are none.
+
+    Known places: `error`, `message`, `detail` and `msg`, one inside the other, with a list of faults at any of them.
+    """
+    if isinstance(body, str):
+        return body
+    if is_array(body):
+        return "; ".join(filter(None, map(words, body[:_MAX_FAULTS])))
+    if not is_object(body):
+        return ""
+    said = next((said for key in ("error", "message", "detail", "msg") if (said := words(body.get(key)))), "")
+    place = body.get("loc")  # FastAPI's, beside `msg`
+    return f"{'.'.join(map(str, place))}: {said}" if said and is_array(place) else said
+
+
+def excerpt(body: bytes | str) -> str:
+    """Return the start of *body*, on one line, for an error message; of a web page, its title."""
+    start = body[: 4 * _MAX_EXCERPT]
+    text = start.decode("utf-8", "replace") if isinstance(start, bytes) else start
+    title = _TITLE.search(text) if text.lstrip().startswith("<") else None
+    return _cut(" ".join((title[1] if title else text).split()), _MAX_EXCERPT)
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[:most] + "…"
+
+
+def http_status(error: APIError) -> int:
+    """Return the status with which a server tells a client of *error*."""
+    if error.status is not None and error.status >= 400:
+        return error.status
+    return 504 if isinstance(error, APITimeoutError) else 502

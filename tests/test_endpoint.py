@@ -1,0 +1,427 @@
+"""Floor 4: the handler that meets an upstream: what it sends, how it listens, what it tells of a failure."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import aclosing
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+import pytest
+
+from antiphon import Client
+from antiphon.auth import Secret, bearer, no_auth
+from antiphon.endpoint import Endpoint
+from antiphon.errors import (
+    APIConnectionError,
+    APIError,
+    BadRequestError,
+    InternalServerError,
+    RateLimitError,
+    ResponseTooLargeError,
+    StreamError,
+)
+from antiphon.events import Event, TextDelta, fold
+from antiphon.handler import Call
+from antiphon.testing import Upstream
+from antiphon.transport import Timeout
+from antiphon.types import ChatRequest, Message, Text
+from antiphon.wire.codec import HTTPRequest
+from antiphon.wire.openai_chat import OpenAIChat
+
+KEY = "sk-canary-0123456789abcdef"
+REQUEST = ChatRequest("m", (Message.user("hi"),))
+STREAMED = REQUEST.but(stream=True)
+WHOLE = b'{"id":"c","model":"m-1","created":1,"choices":[{"index":0,"message":{"role":"assistant","content":"ok"},"finish_reason":"stop"}]}'
+
+
+def frame(delta: str, finish: str = "null") -> bytes:
+    """One chunk of a stream."""
+    return b'data: {"id":"c","model":"m-1","created":1,"choices":[{"index":0,"delta":%s,"finish_reason":%s}]}\n\n' % (
+        delta.encode(),
+        finish.encode(),
+    )
+
+
+ROLE, ONE, TWO, STOP = (
+    frame('{"role":"assistant"}'),
+    frame('{"content":"a"}'),
+    frame('{"content":"b"}'),
+    frame("{}", '"stop"'),
+)
+DONE = b"data: [DONE]\n\n"
+STREAM = (ROLE, ONE, TWO, STOP, DONE)
+
+
+@pytest.fixture(scope="module", params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> object:
+    """Endpoints know of no event loop, so they run on both."""
+    return request.param
+
+
+class Scripted:
+    """A transport and its one reply: gives the pieces in order, raises those that are errors, notes what happens."""
+
+    def __init__(self, *pieces: bytes | Exception, status: int = 200, content_type: str = "", **headers: str) -> None:
+        kind = "text/event-stream" if any(b"data:" in p for p in pieces if isinstance(p, bytes)) else "application/json"
+        self.pieces = pieces
+        self.status = status
+        self.content_type = content_type or kind
+        self.headers: Mapping[str, str] = {name.replace("_", "-"): value for name, value in headers.items()}
+        self.opened: dict[str, Any] = {}
+        self.log: list[Any] = []
+        self.left: Iterator[tuple[int, Any]] = iter(())
+
+    def open(self, url: str, request: HTTPRequest, *, headers: Mapping[str, str], timeout: Timeout) -> Self:
+        """Note what is to be sent."""
+        self.opened = {"url": url, "request": request, "headers": headers, "timeout": timeout}
+        return self
+
+    async def __aenter__(self) -> Self:
+        self.log.append("open")
+        if self.pieces and isinstance(self.pieces[0], APIConnectionError):
+            raise self.pieces[0]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.log.append("close" if kind is None else kind.__name__)
+
+    def __aiter__(self) -> Self:
+        self.left = enumerate(self.pieces)
+        return self
+
+    async def __anext__(self) -> bytes:
+        for number, piece in self.left:
+            self.log.append(number)
+            if isinstance(piece, Exception):
+                raise piece
+            return piece
+        raise StopAsyncIteration
+
+    async def read(self, limit: int) -> bytes:
+        """Give the whole body."""
+        body = b"".join([piece async for piece in self])
+        if len(body) > limit:
+            raise ResponseTooLargeError("too large")
+        return body
+
+    def got_token(self) -> None:
+        """Note it."""
+        self.log.append("token")
+
+    async def aclose(self) -> None:
+        """Do nothing."""
+
+
+def endpoint(transport: Any, key: str | None = KEY, codec: OpenAIChat | None = None, **options: Any) -> Endpoint:
+    """An endpoint named "p" at http://localhost/v1."""
+    secret = Secret(key) if key else None
+    return Endpoint(
+        "p",
+        codec or OpenAIChat(),
+        "http://localhost/v1/",
+        auth=bearer(secret) if secret else no_auth,
+        transport=transport,
+        secrets=(secret,) if secret else (),
+        **options,
+    )
+
+
+async def play(made: Endpoint, request: ChatRequest = REQUEST, call: Call | None = None) -> list[Event]:
+    """All events of one call."""
+    async with aclosing(made(request, call or Call())) as events:
+        return [event async for event in events]
+
+
+# --- what is sent
+
+
+def test_exact_bytes() -> None:
+    """What leaves the machine is this and nothing else."""
+    with Upstream() as upstream, Client(base_url=upstream.base_url, api_key=KEY) as client:
+        client.chat.completions.create("grüß", "m", temperature=0, stop=["x"], extra_headers={"X-Trace": "7"})
+        list(client.chat.completions.create("hi", "m", stream=True))
+        whole, streamed = upstream.requests
+    assert (whole.method, whole.path) == ("POST", "/v1/chat/completions")
+    assert whole.body == (
+        '{"model":"m","messages":[{"role":"user","content":"grüß"}],"temperature":0,"stop":["x"]}'.encode()
+    )
+    assert streamed.body == (
+        b'{"model":"m","messages":[{"role":"user","content":"hi"}],"stream":true,'
+        b'"stream_options":{"include_usage":true}}'
+    )
+    expected = {
+        "authorization": f"Bearer {KEY}",
+        "content-type": "application/json",
+        "content-length": str(len(whole.body)),
+        "x-trace": "7",
+        "accept": "application/json",
+    }
+    assert expected.items() <= whole.headers.items()
+    assert whole.headers.keys() - expected <= {"host", "user-agent", "accept-encoding"}
+    assert streamed.headers["accept"] == "text/event-stream"
+
+
+@pytest.mark.anyio
+async def test_what_goes_to_the_transport() -> None:
+    """The transport gets the whole URL, the fields of format, auth and caller, in that order, and the clocks."""
+    transport = Scripted(WHOLE)
+    call = Call(timeout=Timeout(idle=1), headers={"x-a": "1", "accept": "else", "authorization": "other"})
+    await play(endpoint(transport), REQUEST, call)
+    assert transport.opened["url"] == "http://localhost/v1/chat/completions"
+    assert transport.opened["timeout"] is call.timeout
+    assert dict(transport.opened["headers"]) == {
+        "content-type": "application/json",
+        "accept": "else",
+        "authorization": "other",
+        "x-a": "1",
+    }
+    assert KEY not in repr(transport.opened)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("request_", "ask_usage", "expected"),
+    [
+        (REQUEST, True, None),
+        (STREAMED, True, True),
+        (STREAMED, False, None),
+        (STREAMED.but(include_usage=False), True, False),
+        (STREAMED.but(include_usage=True), False, True),
+    ],
+)
+async def test_asking_for_usage(request_: ChatRequest, ask_usage: bool, expected: bool | None) -> None:
+    """Usage of a stream is asked for, unless the caller said something or the server would not have it."""
+    transport = Scripted(*STREAM)
+    await play(endpoint(transport, ask_usage=ask_usage), request_)
+    sent = msgspec.json.decode(transport.opened["request"].body)
+    assert sent.get("stream_options") == (None if expected is None else {"include_usage": expected})
+
+
+MINE = Message("assistant", (Text("x"),), provider="p", extra={"openai-chat": {"sealed": "abc"}})
+
+
+@pytest.mark.anyio
+async def test_state_goes_back_to_its_maker_alone() -> None:
+    """What a provider added to its message is sent back to it, and to nobody else, which is noted on the receipt."""
+    theirs = Message("assistant", (Text("y"),), provider="other", extra={"openai-chat": {"sealed": "def"}})
+    transport, call = Scripted(WHOLE), Call()
+    await play(endpoint(transport), REQUEST.but(messages=(MINE, theirs, Message.user("hi"))), call)
+    sent = transport.opened["request"].body
+    assert b'"sealed":"abc"' in sent
+    assert b"def" not in sent
+    assert [(loss.kind, loss.path) for loss in call.losses] == [("dropped", "$.messages[1].sealed")]
+    assert "'other' alone" in call.losses[0].reason
+    with pytest.raises(BadRequestError, match="strict=True") as caught:
+        await play(endpoint(Scripted(WHOLE)), REQUEST.but(messages=(theirs,)), Call(strict=True))
+    assert caught.value.param == "$.messages[0].sealed"
+
+
+# --- how it listens
+
+
+@pytest.mark.anyio
+async def test_a_whole_answer() -> None:
+    """The answer's own names are told, with the provider's beside them."""
+    got = fold(await play(endpoint(Scripted(WHOLE))))
+    assert (got.content, got.id, got.model, got.provider, got.choices[0].finish_reason) == (
+        "ok",
+        "c",
+        "m-1",
+        "p",
+        "stop",
+    )
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("size", [1, 2, 7, 1000])
+async def test_a_stream_in_any_pieces(size: int) -> None:
+    """However the bytes arrive, the events are the same."""
+    body = b"".join(STREAM)
+    pieces = [body[start : start + size] for start in range(0, len(body), size)]
+    got = fold(await play(endpoint(Scripted(*pieces)), STREAMED))
+    assert (got.content, got.provider, got.choices[0].finish_reason) == ("ab", "p", "stop")
+
+
+@pytest.mark.anyio
+async def test_events_come_as_their_bytes_do() -> None:
+    """An event is given out before the bytes after it are asked for, and the first token is told once."""
+    transport = Scripted(*STREAM)
+    async with aclosing(endpoint(transport)(STREAMED, Call())) as events:
+        async for event in events:
+            if isinstance(event, TextDelta):
+                transport.log.append(event.text)
+    assert transport.log == ["open", 0, 1, "token", "a", 2, "b", 3, 4, "close"]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("pieces", "log"),
+    [
+        ((b": ping\n\n", ROLE, STOP, DONE), ["open", 0, 1, 2, 3, "token", "close"]),
+        ((ROLE, frame('{"reasoning_content":"hm"}'), STOP), ["open", 0, 1, "token", 2, "close"]),
+        (
+            (ROLE, frame('{"tool_calls":[{"index":0,"id":"x","function":{"name":"f"}}]}'), STOP),
+            ["open", 0, 1, "token", 2, "close"],
+        ),
+    ],
+    ids=["silence", "reasoning", "tool-call"],
+)
+async def test_what_is_a_token(pieces: tuple[bytes, ...], log: list[Any]) -> None:
+    """Pings, roles and reasons do not stop the first-token clock; whatever belongs to an answer does."""
+    transport = Scripted(*pieces)
+    await play(endpoint(transport), STREAMED)
+    assert transport.log == log
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("request_", "transport"),
+    [
+        (STREAMED, Scripted(WHOLE)),
+        (REQUEST, Scripted(*STREAM)),
+        (STREAMED, Scripted(*STREAM, content_type="text/plain")),
+        (STREAMED, Scripted(*STREAM, content_type="Text/Event-Stream; charset=utf-8")),
+    ],
+    ids=["whole-for-stream", "stream-for-whole", "odd-type", "charset"],
+)
+async def test_servers_that_answer_the_other_way(request_: ChatRequest, transport: Scripted) -> None:
+    """A server that sends a stream where none was asked for, or none where one was, is understood."""
+    assert fold(await play(endpoint(transport), request_)).content in ("ok", "ab")
+
+
+@pytest.mark.anyio
+async def test_leaving_closes_the_exchange() -> None:
+    """Leaving in the middle asks for no more bytes and closes the exchange at once."""
+    transport = Scripted(*STREAM)
+    async with aclosing(endpoint(transport)(STREAMED, Call())) as events:
+        async for event in events:
+            if isinstance(event, TextDelta):
+                break
+    assert transport.log == ["open", 0, 1, "token", "GeneratorExit"]
+
+
+@pytest.mark.anyio
+async def test_usage_on_any_frame() -> None:
+    """Usage is taken from wherever it stands; the last that is not null counts."""
+    usage = b'"usage":{"prompt_tokens":%d,"completion_tokens":2}'
+    pieces = (
+        ROLE[:-3] + b"," + usage % 1 + b"}\n\n",
+        ONE,
+        STOP[:-3] + b"," + usage % 3 + b"}\n\n",
+        b'data: {"choices":[],"usage":null}\n\n',
+        DONE,
+    )
+    got = fold(await play(endpoint(Scripted(*pieces)), STREAMED))
+    assert got.usage is not None
+    assert (got.usage.prompt_tokens, got.usage.completion_tokens) == (3, 2)
+
+
+# --- what it tells of a failure
+
+
+def told(error: APIError) -> dict[str, Any]:
+    """What an error says of where and why, without its words."""
+    return {name: value for name, value in vars(error).items() if name not in ("message", "body") and value is not None}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("request_", [REQUEST, STREAMED], ids=["whole", "stream"])
+async def test_an_error_status(request_: ChatRequest) -> None:
+    """An error status is the error of its class, with all that the reply tells."""
+    body = b'{"error":{"message":"Slow down.","type":"requests","code":"rate_limit_exceeded","param":null}}'
+    headers = {"x_request_id": "req-7", "retry_after": "3"}
+    transport = Scripted(body, status=429, **headers)
+    with pytest.raises(RateLimitError, match=r"Slow down\. \(HTTP 429\)") as caught:
+        await play(endpoint(transport), request_)
+    assert told(caught.value) == {
+        "provider": "p",
+        "model": "m",
+        "status": 429,
+        "code": "rate_limit_exceeded",
+        "type": "requests",
+        "request_id": "req-7",
+        "retryable": True,
+        "retry_after": 3.0,
+    }
+    assert caught.value.status_code == 429
+    assert transport.log == ["open", 0, "RateLimitError"]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        (b"x" * (1024 * 1024 + 1),),
+        (b'{"error":', StreamError("broke off")),
+        (b"", APIConnectionError("reset")),
+        (b"\xff\xfe",),
+        (b"[" * 100_000,),
+        (),
+    ],
+    ids=["huge", "cut", "reset", "not-utf-8", "nested", "empty"],
+)
+async def test_an_error_status_with_a_body_that_is_none(pieces: tuple[Any, ...]) -> None:
+    """Whatever becomes of its body, an error status stays the error of its class."""
+    with pytest.raises(InternalServerError) as caught:
+        await play(endpoint(Scripted(b"", *pieces, status=503)))
+    assert (caught.value.status, caught.value.provider, caught.value.model) == (503, "p", "m")
+
+
+@pytest.mark.anyio
+async def test_errors_of_others_are_told_whose() -> None:
+    """Errors of the transport and of the codec say which provider and model they are about."""
+    for pieces in ((APIConnectionError("refused"),), (b"{}",), (ROLE, StreamError("cut")), (b"data: garbage\n\n",)):
+        with pytest.raises(APIError) as caught:
+            await play(endpoint(Scripted(*pieces)), STREAMED)
+        assert (caught.value.provider, caught.value.model) == ("p", "m")
+
+
+@pytest.mark.anyio
+async def test_an_unexpected_error_passes() -> None:
+    """An error that is none of Antiphon's comes out as it is, and the exchange is closed."""
+    transport = Scripted(ROLE, ZeroDivisionError("bug"))
+    with pytest.raises(ZeroDivisionError, match="bug"):
+        await play(endpoint(transport), STREAMED)
+    assert transport.log == ["open", 0, 1, "ZeroDivisionError"]
+
+
+SAYS_THE_KEY = [
+    Scripted(b'{"error":{"message":"Incorrect API key provided: %s","code":"k"}}' % KEY.encode(), status=401),
+    Scripted(b"<html>key %s</html>" % KEY.encode(), status=401),
+    Scripted(b'{"error":{"message":"no","param":"%s","code":"%s","type":"%s"}}' % ((KEY.encode(),) * 3), status=401),
+    Scripted(b"", status=401, x_request_id=KEY),
+    Scripted(b'{"error":{"message":"bad key %s"}}' % KEY.encode()),
+    Scripted(ROLE, b'data: {"error":{"message":"bad key %s"}}\n\n' % KEY.encode()),
+    Scripted(b"data: %s\n\n" % KEY.encode()),
+    Scripted(b"not json %s" % KEY.encode()),
+    Scripted(APIConnectionError(f"https://localhost/?key={KEY}")),
+]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("transport", SAYS_THE_KEY)
+async def test_a_key_that_the_provider_repeats(transport: Scripted) -> None:
+    """A key that comes back in a reply is struck out of everything that the error tells."""
+    with pytest.raises(APIError) as caught:
+        await play(endpoint(transport), STREAMED)
+    error = caught.value
+    for shown in (str(error), repr(error), repr(error.args), repr(vars(error)), repr(error.__cause__)):
+        assert "canary" not in shown
+    assert "canary" not in "".join(traceback.format_exception(error))
+
+
+@pytest.mark.anyio
+async def test_the_key_is_no_local_variable() -> None:
+    """A traceback printed with the locals of the endpoint does not show the key that was to be sent."""
+    with pytest.raises(APIConnectionError) as caught:
+        await play(endpoint(Scripted(APIConnectionError("refused"))))
+    frames = traceback.TracebackException.from_exception(caught.value, capture_locals=True).stack
+    (own,) = [frame for frame in frames if frame.filename.endswith("antiphon/endpoint.py")]
+    assert own.locals is not None
+    assert "headers" in own.locals
+    assert "canary" not in repr(own.locals)

@@ -1,0 +1,298 @@
+"""Floor 4: which provider answers, where it is, and with whose key."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from antiphon import ChatCompletion, Client, catalog, models
+from antiphon.auth import Secret
+from antiphon.catalog import ProviderRow
+from antiphon.endpoint import Endpoint
+from antiphon.errors import AntiphonError, MissingAPIKeyError, ModelNotFoundError, ProviderNotFoundError
+from antiphon.handler import Provider
+from antiphon.resolve import DEFAULT_MODEL, Resolver, default_model
+from antiphon.testing import ProviderMock, Script, SeenRequest, Upstream
+
+KEY = "sk-canary-0123456789abcdef"
+OTHER = "sk-another-0123456789abcdef"
+
+
+class NoTransport:
+    """A transport for tests in which nothing may be sent."""
+
+    def open(self, *args: Any, **kwargs: Any) -> Any:
+        """Refuse."""
+        raise AssertionError("nothing is sent here")
+
+    async def aclose(self) -> None:
+        """Do nothing."""
+
+
+def resolver(**options: Any) -> Resolver:
+    """A resolver that can send nothing."""
+    return Resolver(NoTransport(), **options)
+
+
+@pytest.fixture
+def upstream() -> Iterator[Upstream]:
+    """A server."""
+    with Upstream() as upstream:
+        yield upstream
+
+
+@pytest.fixture(autouse=True)
+def _registry() -> Iterator[None]:
+    before = dict(catalog._registered)
+    yield
+    catalog._registered.clear()
+    catalog._registered.update(before)
+
+
+def ask(model: str, **options: Any) -> str:
+    """The text of an answer, from a client of its own."""
+    with Client(**options) as client:
+        return client.chat.completions.create("hi", model).content or ""
+
+
+def seen(upstream: Upstream) -> SeenRequest:
+    """The one request that the server got."""
+    (request,) = upstream.requests
+    return request
+
+
+# --- who answers
+
+
+def test_a_provider_of_your_own() -> None:
+    """A provider that is not a name gets the model's name as it is, slash and all."""
+    handler, model = resolver(provider=ProviderMock).find("openai/gpt-5")
+    assert isinstance(handler, Provider)
+    assert handler.target is ProviderMock
+    assert model == "openai/gpt-5"
+
+
+def test_the_calls_own_provider_goes_first() -> None:
+    """What a call names goes before what its client was made with."""
+    script = Script("call")
+    assert resolver(provider=ProviderMock).find("m", script) == (script, "m")
+    assert resolver(base_url="http://localhost/v1").find("m", script) == (script, "m")
+
+
+def test_a_models_own_provider(upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`provider/model` goes to that provider, with the key from the environment, and the rest as the model's name."""
+    monkeypatch.setenv("OPENROUTER_BASE_URL", upstream.base_url)
+    monkeypatch.setenv("OPENROUTER_API_KEY", KEY)
+    assert ask("openrouter/qwen/qwen-3") == "Hello there"
+    assert seen(upstream).json["model"] == "qwen/qwen-3"
+    assert seen(upstream).headers["authorization"] == f"Bearer {KEY}"
+
+
+def test_a_providers_name(upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a provider's name the model's is passed on as it is, in a client and in a call."""
+    monkeypatch.setenv("GROQ_BASE_URL", upstream.base_url)
+    monkeypatch.setenv("GROQ_API_KEY", KEY)
+    assert ask("openai/gpt-oss-20b", provider="groq") == "Hello there"
+    assert ChatCompletion.create("openai/gpt-oss-20b", "hi", "groq") == "Hello there"
+    assert [r.json["model"] for r in upstream.requests] == ["openai/gpt-oss-20b"] * 2
+
+
+def test_a_base_url(upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a base URL everything goes there: with the key given, and never with one from the environment."""
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    assert ask("openai/gpt-5", base_url=upstream.base_url) == "Hello there"
+    assert ask("m", base_url=upstream.base_url + "/", api_key=OTHER) == "Hello there"
+    first, second = upstream.requests
+    assert (first.json["model"], first.path) == ("openai/gpt-5", "/v1/chat/completions")
+    assert (second.json["model"], second.path) == ("m", "/v1/chat/completions")
+    assert "authorization" not in first.headers
+    assert second.headers["authorization"] == f"Bearer {OTHER}"
+
+
+def test_a_base_url_of_a_named_format(upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a provider's name beside it, a base URL takes its quirks and its key."""
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with Client(provider="openai", base_url=upstream.base_url) as client:
+        client.chat.completions.create("hi", "m", max_tokens=5)
+    assert seen(upstream).json["max_completion_tokens"] == 5
+    assert seen(upstream).headers["authorization"] == f"Bearer {KEY}"
+
+
+def test_a_key_given_goes_before_the_environments(upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`api_key` is used in place of the key in the environment, as a string or a `Secret`."""
+    monkeypatch.setenv("OPENAI_BASE_URL", upstream.base_url)
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    ask("openai/m", api_key=OTHER)
+    ask("openai/m", api_key=Secret(OTHER))
+    assert [r.headers["authorization"] for r in upstream.requests] == [f"Bearer {OTHER}"] * 2
+
+
+def test_a_key_that_changes(upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment is read at every call, so that a new key counts at once."""
+    monkeypatch.setenv("OPENAI_BASE_URL", upstream.base_url)
+    with Client() as client:
+        for key in (KEY, OTHER):
+            monkeypatch.setenv("OPENAI_API_KEY", key)
+            client.chat.completions.create("hi", "openai/m")
+    assert [r.headers["authorization"] for r in upstream.requests] == [f"Bearer {KEY}", f"Bearer {OTHER}"]
+
+
+def test_registered_providers() -> None:
+    """A provider that was registered is found by its name, before the slash or as `provider`."""
+    catalog.register("echo", lambda request: f"{request.model}!")
+    assert ChatCompletion.create("echo/m", "hi") == "m!"
+    assert ChatCompletion.create("x/m", "hi", "echo") == "x/m!"
+
+
+def test_a_row_that_needs_no_key(upstream: Upstream) -> None:
+    """A registered row may do without a key, and name a default model."""
+    row = ProviderRow(id="mine", name="Mine", codec="openai-chat", base_url=upstream.base_url, default_model="best")
+    catalog.register("mine", row)
+    assert ChatCompletion.create("", "hi", "mine") == "Hello there"
+    assert seen(upstream).json["model"] == "best"
+
+
+# --- the default
+
+
+def test_default_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The empty name is the local model, or what ANTIPHON_MODEL says at the time of the call."""
+    assert default_model() == DEFAULT_MODEL
+    monkeypatch.setenv("ANTIPHON_MODEL", " echo/x ")
+    assert default_model() == "echo/x"
+    catalog.register("echo", lambda request: request.model)
+    assert ChatCompletion.create(models.default, "hi") == "x"
+    monkeypatch.setenv("ANTIPHON_MODEL", " ")
+    assert default_model() == DEFAULT_MODEL
+
+
+# --- errors
+
+
+@pytest.mark.parametrize(
+    ("model", "error", "match"),
+    [
+        ("opnai/gpt-5", ProviderNotFoundError, "Did you mean 'openai'"),
+        ("gpt-5", ModelNotFoundError, "Did you mean 'openai/gpt-5'"),
+        ("openai", ModelNotFoundError, "is only a provider"),
+        ("openai/", ModelNotFoundError, "'openai/<model>'"),
+        ("nobody-knows/this", ProviderNotFoundError, "No provider is called 'nobody-knows'"),
+    ],
+)
+def test_unknown_names(model: str, error: type[Exception], match: str) -> None:
+    """A name that nobody has is an error with near matches, and the prompt goes nowhere."""
+    with pytest.raises(error, match=match):
+        resolver().find(model)
+
+
+def test_unknown_provider() -> None:
+    """So is the name of a provider, in a client and in a call."""
+    for find in (lambda: resolver(provider="opnai").find("m"), lambda: resolver().find("m", "opnai")):
+        with pytest.raises(ProviderNotFoundError, match="'openai'"):
+            find()
+
+
+def test_missing_key() -> None:
+    """A provider without its key is an error that names the variable."""
+    with pytest.raises(MissingAPIKeyError, match="set OPENAI_API_KEY in the environment, or pass api_key") as caught:
+        resolver().find("openai/gpt-5")
+    assert caught.value.provider == "openai"
+
+
+def test_no_model_named() -> None:
+    """A provider without a default model wants one named."""
+    with pytest.raises(ModelNotFoundError, match="No model was named, and OpenAI has no default one") as caught:
+        resolver(provider="openai", api_key=KEY).find("")
+    assert caught.value.provider == "openai"
+
+
+def test_format_of_the_future() -> None:
+    """A row with a format that this version lacks is an error, not a guess."""
+    catalog.register("new", ProviderRow(id="new", name="New", codec="later", base_url="http://localhost"))
+    with pytest.raises(AntiphonError, match="New speaks the format 'later', which this version does not know"):
+        resolver().find("new/m")
+
+
+@pytest.mark.parametrize("url", ["localhost:8000", "/v1", "", "ftp://localhost/v1", "http://", "file:///x"])
+def test_a_base_url_that_is_none(url: str) -> None:
+    """A base URL has to be a whole one, and that is said when the client is made."""
+    with pytest.raises(ValueError, match="base_url must be a whole URL such as 'http"):
+        Client(base_url=url)
+
+
+def test_a_base_url_does_not_go_with_every_provider() -> None:
+    """A base URL moves only what is reached over HTTP."""
+    with pytest.raises(TypeError, match="base_url goes with the name of a provider"):
+        Client(base_url="http://localhost/v1", provider=ProviderMock)
+    with pytest.raises(AntiphonError, match="'local' is not reached over HTTP"):
+        resolver(base_url="http://localhost/v1", provider="local").find("m")
+    catalog.register("echo", ProviderMock)
+    with pytest.raises(AntiphonError, match="'echo' is not reached over HTTP"):
+        resolver(base_url="http://localhost/v1", provider="echo").find("m")
+
+
+def test_what_is_no_provider() -> None:
+    """A client that is given no provider at all says so when it is made."""
+    with pytest.raises(TypeError, match="is not a provider"):
+        Client(provider=3)
+    with pytest.raises(TypeError, match="'Script' is not a provider"):
+        Client(provider=Script)
+
+
+# --- what is kept
+
+
+def test_endpoints_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One endpoint serves all calls to one place with one key, and nothing shows the key."""
+    found = resolver()
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    one, two = found.find("openai/a")[0], found.find("openai/b")[0]
+    assert one is two
+    assert isinstance(one, Endpoint)
+    assert repr(one) == "Endpoint('openai', 'https://api.openai.com/v1')"
+    assert KEY not in repr(vars(found))
+    assert KEY not in repr(vars(one))
+
+
+def test_classes_keep_their_instance() -> None:
+    """A class that is given as the provider is made once for all calls of a client."""
+
+    class Counting:
+        made = 0
+
+        def __init__(self) -> None:
+            type(self).made += 1
+
+        def create_completion(self, request: Any) -> str:
+            return "ok"
+
+    for _ in range(3):
+        assert ChatCompletion.create("m", "x", Counting) == "ok"
+    assert Counting.made == 1
+
+
+def test_functions_are_forgotten() -> None:
+    """A closure that was given as the provider of one call is not kept alive by it."""
+
+    def closure(request: Any) -> str:
+        return "ok"
+
+    gone = weakref.ref(closure)
+    assert ChatCompletion.create("m", "x", closure) == "ok"
+    del closure
+    gc.collect()
+    assert gone() is None
+
+
+def test_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client has one provider if it was made for it, and none where each call's model says who."""
+    assert resolver().only() is None
+    script = Script()
+    assert resolver(provider=script).only() is script
+    assert isinstance(resolver(base_url="http://localhost/v1").only(), Endpoint)
+    with pytest.raises(MissingAPIKeyError):
+        resolver(provider="openai").only()
