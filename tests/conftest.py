@@ -88,6 +88,8 @@ def _blockbuster() -> BlockBuster:
     # Where the bridge waits in its caller's thread, once it has found that it may.
     for name in ("threading.Lock.acquire", "threading.Lock.acquire_lock"):
         found.functions[name].can_block_in("antiphon/bridge.py", {"run", "__next__", "__exit__", "__del__", "close"})
+        # Coverage's tracer, which has one lock for all threads.
+        found.functions[name].can_block_in("coverage/collector.py", {"lock_data"})
     return found
 
 

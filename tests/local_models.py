@@ -124,15 +124,21 @@ class Puppet:
         """Those whose callback said to stop."""
         self.at_once = 0
         """Most questions under way at the same time."""
+        self.bodies: list[dict[str, Any]] = []
+        """What was asked in full."""
         self.loads = 0
+        self.tools = False
+        """Whether the model it plays has a place for tools."""
         self.before_load: Callable[[], object] = lambda: None
         self._lock = threading.Lock()
         self._running = 0
 
     def handle_chat_completions(self, body: bytes, callback: Callable[[bytes], bool]) -> None:
         """Do as xllamacpp's `Server`."""
-        text = json.loads(body)["messages"][-1]["content"]
+        question = json.loads(body)
+        text = question["messages"][-1]["content"]
         with self._lock:
+            self.bodies.append(question)
             self.asked.append(text)
             self._running += 1
             self.at_once = max(self.at_once, self._running)
@@ -151,7 +157,7 @@ class Puppet:
         """Do as `llama.load`."""
         self.before_load()
         self.loads += 1
-        return Llama(self, "http://127.0.0.1:1", Secret("a-key-of-no-use"), tools=False)
+        return Llama(self, "http://127.0.0.1:1", Secret("a-key-of-no-use"), self.tools)
 
 
 @pytest.fixture

@@ -122,6 +122,7 @@ class TestConversation:
         for options, name in [
             (["--base-url", upstream.base_url, "-m", "x"], f"x at {upstream.base_url}"),
             (["-p", "openai", "-m", "x"], "x of openai"),
+            (["--base-url", "http://me:secret@localhost:1/v1"], "the model at http://localhost:1/v1"),
             ([], DEFAULT_MODEL),
         ]:
             with Terminal("chat", *options, environ=environ) as terminal:

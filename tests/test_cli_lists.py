@@ -162,6 +162,14 @@ class TestModels:
         assert [line.split()[0] for line in result.stdout.splitlines()] == ["MODEL", "test-model"]
         assert upstream.requests[0].headers["authorization"] == f"Bearer {CANARY}"
 
+    @pytest.mark.parametrize(("created", "shown"), [(0, "-"), (-5, "-"), (1_733_500_000, "2024-12-06"), (10**15, "-")])
+    def test_dates(self, created: int, shown: str) -> None:
+        """A time that is none, such as one in milliseconds, is left out."""
+        body = json.dumps({"data": [{"id": "x", "created": created}]})
+        with Upstream(fault=Fault.of_status(200, body)) as server:
+            result = run("models", "--base-url", server.base_url)
+        assert result.stdout.splitlines()[1].split() == ["x", shown, "-", "-"]
+
     def test_provider_that_does_not_answer(self, upstream: Upstream) -> None:
         """Asked by name, a provider that does not answer is an error."""
         upstream.close()

@@ -34,7 +34,10 @@ from antiphon.wire.openai_chat import OpenAIChat
 KEY = "sk-canary-0123456789abcdef"
 REQUEST = ChatRequest("m", (Message.user("hi"),))
 STREAMED = REQUEST.but(stream=True)
-WHOLE = b'{"id":"c","model":"m-1","created":1,"choices":[{"index":0,"message":{"role":"assistant","content":"ok"},"finish_reason":"stop"}]}'
+WHOLE = (
+    b'{"id":"c","model":"m-1","created":1,"choices":'
+    b'[{"index":0,"message":{"role":"assistant","content":"ok"},"finish_reason":"stop"}]}'
+)
 
 
 def frame(delta: str, finish: str = "null") -> bytes:
@@ -200,6 +203,23 @@ async def test_asking_for_usage(request_: ChatRequest, ask_usage: bool, expected
     await play(endpoint(transport, ask_usage=ask_usage), request_)
     sent = msgspec.json.decode(transport.opened["request"].body)
     assert sent.get("stream_options") == (None if expected is None else {"include_usage": expected})
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("request_", "match"),
+    [
+        (REQUEST.but(messages=(Message.user("hi \ud800"),)), "a lone surrogate is no character"),
+        (REQUEST.but(extra={"openai-chat": {"x": object()}}), "object"),
+    ],
+)
+async def test_what_json_cannot_hold(request_: ChatRequest, match: str) -> None:
+    """A request that JSON cannot hold is refused before anything is sent, and the error does not hold it."""
+    transport = Scripted(WHOLE)
+    with pytest.raises(BadRequestError, match=f"cannot be written as JSON: .*{match}") as caught:
+        await play(endpoint(transport), request_)
+    assert (caught.value.provider, caught.value.param, transport.log) == ("p", "$", [])
+    assert caught.value.__cause__ is None
 
 
 MINE = Message("assistant", (Text("x"),), provider="p", extra={"openai-chat": {"sealed": "abc"}})

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
@@ -298,13 +299,11 @@ async def test_close_frees_the_server(puppet: Puppet, monkeypatch: pytest.Monkey
 
 
 async def test_close_does_not_wait_for_a_fetch(puppet: Puppet, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While the file is fetched, closing sends home who waits and returns; the fetch goes on and is of use later."""
-    fetches: list[Path] = []
+    """While the file is fetched, closing sends home who waits and returns; the fetch goes on, but no load follows."""
 
     def fetch() -> Path:
         gate.wait()
-        fetches.append(Path("m.gguf"))
-        return fetches[-1]
+        return Path("m.gguf")
 
     monkeypatch.setattr(local_model, "fetch_with_bar", fetch)
     engine = Engine(None, Settings(name="m", context=64, parallel=1))
@@ -312,10 +311,64 @@ async def test_close_does_not_wait_for_a_fetch(puppet: Puppet, gate: Gate, monke
     await gate.reached()
     await anyio.to_thread.run_sync(engine.close)
     assert isinstance(job.failure, StreamError)
-    [other] = put(engine, "1")
+    fetching = workers()
     gate.open()
+    for worker in fetching:
+        await anyio.to_thread.run_sync(worker.join, PATIENCE)
+    assert (puppet.loads, engine.llama) == (0, None)
+    [other] = put(engine, "1")
     await end(other)
-    assert (puppet.asked, puppet.loads, len(fetches)) == (["1"], 1, 1)
+    assert (puppet.asked, puppet.loads) == (["1"], 1)
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["loads", "fails"])
+async def test_close_while_loading(puppet: Puppet, gate: Gate, fails: bool) -> None:
+    """A model that is being loaded when its engine is closed is of no account any more; the next job loads its own."""
+
+    def load() -> None:
+        gate.wait()
+        puppet.before_load = lambda: None
+        if fails:
+            raise LocalModelError("It is broken.")
+
+    puppet.before_load = load
+    engine = engine_of()
+    [job] = put(engine, "0")
+    await gate.reached()
+    async with anyio.create_task_group() as group:
+        group.start_soon(anyio.to_thread.run_sync, engine.close)
+        await end(job)
+        assert isinstance(job.failure, StreamError)
+        gate.open()
+    assert (puppet.asked, engine.llama) == ([], None)
+    [other] = put(engine, "1")
+    await end(other)
+    assert (other.failure, puppet.asked, puppet.loads) == (None, ["1"], 1 if fails else 2)
+
+
+async def test_close_under_steady_demand(puppet: Puppet, gate: Gate) -> None:
+    """A worker that was dismissed leaves what came after that to a new one, which loads anew."""
+
+    def script(text: str) -> Iterator[bytes]:
+        if text == "0":
+            gate.wait()
+        yield last()
+
+    puppet.script = script
+    engine = engine_of()
+    [first] = put(engine, "0")
+    await gate.reached()
+    async with anyio.create_task_group() as group:
+        group.start_soon(anyio.to_thread.run_sync, engine.close)
+        with anyio.fail_after(PATIENCE):
+            while engine.llama is not None:
+                await anyio.lowlevel.checkpoint()
+        [second] = put(engine, "1")
+        await end(second)
+        gate.open()
+    await end(first)
+    assert isinstance(first.failure, StreamError)
+    assert (second.failure, puppet.loads, engine.llama is None) == (None, 2, False)
 
 
 async def test_exit(puppet: Puppet, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:

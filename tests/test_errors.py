@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from collections.abc import Callable
 from typing import Any
 
 import openai
@@ -25,6 +26,13 @@ FIELDS: dict[str, Any] = {
     "request_id": "r",
     "retryable": True,
     "retry_after": 1.5,
+}
+
+
+WAYS: dict[str, Callable[[Any], Any]] = {
+    "pickle": lambda error: pickle.loads(pickle.dumps(error)),
+    "copy": copy.copy,
+    "deepcopy": copy.deepcopy,
 }
 
 
@@ -127,15 +135,13 @@ def test_retryable() -> None:
 
 
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
-@pytest.mark.parametrize("way", ["pickle", "copy", "deepcopy"])
+@pytest.mark.parametrize("way", WAYS)
 def test_copies(cls: type[errors.AntiphonError], way: str) -> None:
     """An error that is pickled or copied keeps its class, its message and every attribute, those added later too."""
     error = cls("Words.", **(FIELDS if issubclass(cls, errors.APIError) else {"provider": "p", "model": "m"}))
     error.add_note("A note.")
     error.added_later = 5  # type: ignore[attr-defined]
-    again = {"pickle": lambda: pickle.loads(pickle.dumps(error)), "copy": lambda: copy.copy(error)}.get(
-        way, lambda: copy.deepcopy(error)
-    )()
+    again = WAYS[way](error)
     assert type(again) is cls
     assert again is not error
     assert str(again) == "Words."

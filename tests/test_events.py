@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from antiphon.completion import Choice, Completion
@@ -51,7 +51,7 @@ FORMS = maybe(st.builds(lambda fields: {"a": Patch(fields, {}, {})}, laws.unknow
 BESIDE = {"extra": EXTRAS, "form": FORMS}
 LOGPROBS = maybe(st.lists(laws.unknown_fields, max_size=2).map(tuple))
 PARTS: st.SearchStrategy[Part] = (
-    st.builds(Text, texts, laws.annotations("a"), LOGPROBS, **BESIDE)
+    st.builds(Text, texts, laws.citations("a"), LOGPROBS, **BESIDE)
     | st.builds(Reasoning, texts, maybe(texts), **BESIDE)
     | st.builds(Refusal, texts, LOGPROBS, **BESIDE)
     | laws.images(EXTRAS)
@@ -93,6 +93,7 @@ def test_law_2(completion: Completion) -> None:
 
 
 @given(completions())
+@settings(max_examples=30)
 def test_a_prefix_of_an_answer(completion: Completion) -> None:
     """An answer may be looked at any time on its way, and looking changes nothing."""
     folder = Folder()

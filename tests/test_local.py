@@ -404,6 +404,23 @@ async def test_only_text(puppet: Puppet, part: Any, inside: bool) -> None:
 
 
 @pytest.mark.anyio
+async def test_what_is_asked(puppet: Puppet) -> None:
+    """llama.cpp is asked for a stream with its usage, and what only it knows goes along; tools where it takes them."""
+    puppet.tools = True
+    call = Call(strict=True)
+    extra = {"openai-chat": {"min_p": 0.1, "return_progress": False}}
+    await ask(LocalModel("m.gguf"), question(tools=(Tool("weather"),), max_tokens=0, seed=3, extra=extra), call)
+    await ask(LocalModel("m.gguf"), question(temperature=0.5))
+    first, second = puppet.bodies
+    assert [tool["function"]["name"] for tool in first["tools"]] == ["weather"]
+    assert (first["min_p"], first["seed"], first["cache_prompt"], first["return_progress"]) == (0.1, 3, False, True)
+    assert (first["stream"], first["stream_options"], first["model"]) == (True, {"include_usage": True}, "m")
+    assert "max_tokens" not in first
+    assert (second["max_tokens"], second["cache_prompt"]) == (8, True)
+    assert call.losses == []
+
+
+@pytest.mark.anyio
 async def test_a_refusal_is_no_stream(puppet: Puppet) -> None:
     """An error before the first piece is an error of its status, one after it is a `StreamError`."""
     model = LocalModel("m.gguf")

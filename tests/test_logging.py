@@ -11,6 +11,7 @@ import textwrap
 from collections.abc import AsyncIterator
 from typing import Any
 
+import anyio
 import pytest
 
 from antiphon import AsyncClient, ChatCompletion, Client
@@ -132,8 +133,7 @@ async def test_an_async_stream_that_is_left(log: pytest.LogCaptureFixture) -> No
         async with client.chat.completions.create(PROMPT, "m", stream=True) as stream:
             await anext(stream)
         task = asyncio.ensure_future(client.chat.completions.create(PROMPT, "m"))
-        while not script.open:
-            await asyncio.sleep(0)
+        await anyio.wait_all_tasks_blocked()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

@@ -17,15 +17,18 @@ pytestmark = pytest.mark.usefixtures("model_file")
 
 @pytest.fixture(scope="module")
 def document() -> Document:
+    """Give the README, parsed."""
     return Sybil(parsers=[PythonCodeBlockParser()]).parse(README)
 
 
 @pytest.fixture
 def examples(document: Document) -> Iterator[Example]:
+    """Give its Python blocks in order."""
     return iter(document)
 
 
 def fences() -> list[str]:
+    """Return the language of every block."""
     return re.findall(r"^```(\w*)$(?:.|\n)*?^```$", README.read_text(), re.M)
 
 

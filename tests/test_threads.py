@@ -264,7 +264,7 @@ async def test_a_thread_may_run_a_loop_of_its_own(run: Callable[[Any], Any]) -> 
 
 def python(script: str) -> None:
     """Run *script* in a fresh interpreter, strictly; it must end by itself and print nothing."""
-    command = [sys.executable, "-X", "dev", "-W", "error", "-c", textwrap.dedent(script)]
+    command = [sys.executable, "-W", "error", "-c", textwrap.dedent(script)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 

@@ -73,6 +73,8 @@ class ProviderRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Without a trailing slash; `{NAME}` stands for an environment variable. Read it through `url()`."""
     key: tuple[str, ...] = ()
     """Environment variables that may hold the key; the first that is set wins. Empty: the provider takes none."""
+    key_header: str | None = None
+    """The header field for the bare key, where it does not go into `authorization`."""
     key_required: bool = True
     """Whether calls need a key, where `key` is not empty."""
     docs: str | None = None

@@ -98,8 +98,8 @@ def chat_request(messages: Messages, model: str, params: Mapping[str, Any], *, s
     if isinstance(messages, str):
         messages = [Message.user(messages)]
     listed: Any = [m if isinstance(m, Message) else _plain(m) for m in messages] if _iterable(messages) else messages
-    more = params.get("extra_body") or {}
-    request = decode_request({"model": model, "messages": listed, **given, **more}).but(form=None, stream=stream)
+    more: Mapping[str, Any] = params.get("extra_body") or {}
+    request = decode_request({"model": model, "messages": listed, **given, **more}, exact=False).but(stream=stream)
     nulls = {key: None for key, value in more.items() if value is None and key != "stream"}
     if not nulls:
         return request

@@ -16,17 +16,17 @@ from antiphon.errors import (
     ResponseTooLargeError,
     StreamError,
 )
-from antiphon.events import Event, Finish, MessageDelta, Start
+from antiphon.events import Event, Finish, MessageDelta, Start, UnknownEvent, UsageUpdate
 from antiphon.handler import Call
 from antiphon.transport import Reply, Timeout, Transport
-from antiphon.types import ChatRequest, Loss, Message
+from antiphon.types import ChatRequest, Loss, Message, Part, Reasoning
 from antiphon.wire.codec import Codec, HTTPRequest
 
 __all__ = ["Endpoint"]
 
 _MAX_ERROR_BODY = 1024 * 1024
 _MAX_LIST_BODY = 16 * 1024 * 1024
-_SILENT = (Start, MessageDelta, Finish)
+_SILENT = (Start, MessageDelta, UsageUpdate, UnknownEvent, Finish)
 
 
 class Endpoint:
@@ -96,10 +96,10 @@ class Endpoint:
         Raises:
             APIError: It did not answer, or not with OpenAI's list.
         """
-        request = HTTPRequest(method="GET", path="/models", body=b"")
+        request = self.codec.models_request()
         url = self.base_url + request.path
         try:
-            headers = HiddenHeaders(accept="application/json") | self._auth(request, url)
+            headers = HiddenHeaders(request.headers) | self._auth(request, url)
             async with self._transport.open(url, request, headers=headers, timeout=clocks) as reply:
                 if reply.status >= 400:
                     raise self.codec.decode_error(reply.status, reply.headers, await _error_body(reply))
@@ -123,7 +123,12 @@ class Endpoint:
         losses: tuple[Loss, ...] = ()
         if not all(message.provider in (None, self.name) for message in request.messages):
             request, losses = self._without_foreign_state(request)
-        http = self.codec.encode_request(request)
+        try:
+            http = self.codec.encode_request(request)
+        except (UnicodeEncodeError, TypeError) as error:
+            # The error itself has the text in question in its attributes, which may be private.
+            reason = "a lone surrogate is no character" if isinstance(error, UnicodeEncodeError) else str(error)
+            raise BadRequestError(f"The request cannot be written as JSON: {reason}.", status=400, param="$") from None
         losses += http.losses
         call.losses.extend(losses)
         if call.strict and losses:
@@ -140,13 +145,16 @@ class Endpoint:
         messages: list[Message] = []
         losses: list[Loss] = []
         for place, message in enumerate(request.messages):
-            if message.provider not in (None, self.name) and (message.extra or message.form):
-                losses += (
-                    Loss("dropped", f"$.messages[{place}].{field}", f"This is for {message.provider!r} alone to see.")
-                    for fields in (message.extra or {}).values()
-                    for field in fields
-                )
-                message = msgspec.structs.replace(message, extra=None, form=None)
+            if message.provider not in (None, self.name):
+                reason = f"This is for {message.provider!r} alone to see."
+                secrets = [f"$.messages[{place}].{field}" for field in _opaque(message)]
+                parts: list[Part] = []
+                for number, part in enumerate(message.parts):
+                    secrets += (f"$.messages[{place}].parts[{number}].{field}" for field in _opaque(part))
+                    sealed = {"signature": None} if isinstance(part, Reasoning) else {}
+                    parts.append(msgspec.structs.replace(part, extra=None, form=None, **sealed))
+                losses += (Loss("dropped", path, reason) for path in secrets)
+                message = msgspec.structs.replace(message, parts=tuple(parts), extra=None, form=None)
             messages.append(message)
         return request.but(messages=tuple(messages)), tuple(losses)
 
@@ -176,6 +184,12 @@ async def _error_body(reply: Reply) -> bytes:
         return b""
 
 
+def _opaque(node: Message | Part) -> list[str]:
+    """Return the fields of *node* that only who wrote it may see again."""
+    fields = [field for known in (node.extra or {}).values() for field in known]
+    return [*fields, "signature"] if isinstance(node, Reasoning) and node.signature is not None else fields
+
+
 class _ListedModel(msgspec.Struct):
     id: str
     created: int | None = None
@@ -187,7 +201,7 @@ class _ModelList(msgspec.Struct):
 
 def _model_list(body: bytes) -> list[tuple[str, int]]:
     try:
-        listed = msgspec.json.decode(body, type=_ModelList | list[_ListedModel])
+        listed: _ModelList | list[_ListedModel] = msgspec.json.decode(body, type=_ModelList | list[_ListedModel])
     except msgspec.MsgspecError as error:
         raise APIError(f"The list of models is not one: {error}.") from None
     return [(model.id, model.created or 0) for model in (listed if isinstance(listed, list) else listed.data)]

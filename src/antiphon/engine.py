@@ -148,7 +148,8 @@ class Engine:
         self._line: deque[Job] = deque()
         self._running: set[Job] = set()
         self._workers: set[threading.Thread] = set()
-        self._fetching = False
+        """Those that may take from the line."""
+        self._fetching: set[threading.Thread] = set()
         self._llama: Llama | None = None
         _engines.add(self)
 
@@ -194,39 +195,49 @@ class Engine:
     def close(self, seconds: float = math.inf) -> None:
         """Stop every job and free the model, waiting for that at most *seconds*; not for a fetch, which goes on."""
         with self._lock:
-            waiting, workers = list(self._line), list(self._workers)
+            waiting, workers = list(self._line), self._workers
             self._line.clear()
+            self._workers = set()
+            self._llama = None  # the workers hold it for as long as they need it
             for job in self._running:
                 job.failure, job.stopping = _closed(), True
         for job in waiting:
             job.finish(_closed())
         deadline = time.monotonic() + seconds
         for worker in workers:
-            while worker.is_alive() and not self._fetching and time.monotonic() < deadline:
+            while worker.is_alive() and worker not in self._fetching and time.monotonic() < deadline:
                 worker.join(0.05)
-        self._llama = None
 
     def _hire(self) -> None:
         worker = threading.Thread(target=self._work, name="antiphon-local", daemon=True)
         worker.start()  # it waits for the lock before it looks at the line
         self._workers.add(worker)
 
+    def _dismissed(self) -> bool:
+        return threading.current_thread() not in self._workers
+
+    # From here on in a worker
+
     def _work(self) -> None:
         try:
-            server = self._loaded().server
+            found = self._loaded()
         except BaseException as error:
             self._give_up(error)
             return
+        if found is None:
+            return
         while (job := self._next()) is not None:
-            job.run(server)
+            job.run(found.server)
             with self._lock:
                 self._running.remove(job)
             job.finish()
 
     def _next(self) -> Job | None:
         with self._lock:
+            if self._dismissed():
+                return None
             if not self._line:
-                self._workers.discard(threading.current_thread())
+                self._workers.remove(threading.current_thread())
                 return None
             job = self._line.popleft()
             self._running.add(job)
@@ -234,32 +245,49 @@ class Engine:
 
     def _give_up(self, error: BaseException) -> None:
         with self._lock:
+            if self._dismissed():
+                return
             waiting = list(self._line)
             self._line.clear()
-            self._workers.discard(threading.current_thread())
+            self._workers.remove(threading.current_thread())
         for job in waiting:
-            # Each is raised in another task, which adds its own traceback.
-            job.finish(copy.copy(error) if isinstance(error, AntiphonError) else error)
+            job.finish(_own(error))
 
-    def _loaded(self) -> Llama:
-        """Return the model, loaded first if need be."""
-        if self._llama is not None:
-            return self._llama
+    def _loaded(self) -> Llama | None:
+        """Return the model, loaded first if need be; `None`: the worker was dismissed meanwhile."""
+        if (found := self._llama) is not None:
+            return found
         library = llama.library()
-        self._fetching = True
-        try:
-            path = local_model.fetch_with_bar() if self._path is None else self._path
-        finally:
-            self._fetching = False
-        if _exiting:
-            raise SystemExit
+        path = self._path or self._fetched()
+        with self._lock:
+            if self._dismissed():
+                return None
         remedy = "Remove it and call again, and it is fetched anew" if self._path is None else "Try another file"
         found = llama.load(library, llama.find(path), self._settings, remedy=remedy)
         with self._lock:
+            if self._dismissed():
+                return None
             self._llama = found
             for _ in range(min(self._settings.parallel, len(self._line)) - 1):
                 self._hire()
         return found
+
+    def _fetched(self) -> Path:
+        worker = threading.current_thread()
+        self._fetching.add(worker)
+        try:
+            return local_model.fetch_with_bar()
+        finally:
+            self._fetching.remove(worker)
+
+
+def _own(error: BaseException) -> BaseException:
+    """Return a copy of *error* for one of several tasks that raise it, each of which adds to the traceback."""
+    if not isinstance(error, AntiphonError):
+        return error
+    own = copy.copy(error).with_traceback(error.__traceback__)
+    own.__cause__ = error.__cause__
+    return own
 
 
 def _closed() -> BaseException:

@@ -10,6 +10,7 @@ Whoever iterates a handler does so under `contextlib.aclosing`.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 import time
@@ -175,7 +176,11 @@ def provider(target: Any = None, /, *, name: str | None = None, native_limits: b
     """
     if target is not None:
         return Provider(target)
-    return lambda target: Provider(target, name=name, native_limits=native_limits)
+
+    def decorate(target: Any) -> Provider:
+        return Provider(target, name=name, native_limits=native_limits)
+
+    return decorate
 
 
 def as_handler(target: Any) -> Handler:
@@ -193,6 +198,8 @@ def _name_of(target: Any) -> str:
     name = getattr(target, "name", None)
     if isinstance(name, str) and name:
         return name
+    if isinstance(target, functools.partial):
+        return _name_of(cast(Any, target).func)
     return str(getattr(target, "__name__", None) or type(target).__name__)
 
 
@@ -331,10 +338,10 @@ class _Limits:
     """
 
     def __init__(self, request: ChatRequest) -> None:
-        self._stop = tuple(filter(None, request.stop or ()))
+        self._stop = tuple(stop for stop in request.stop or () if stop)
         self._left = request.max_tokens or 0
         self._counting = self._left > 0
-        self._held = ""
+        self._held: str = ""
         self._shown = False
         self._finished = False
         self._ended = False

@@ -240,7 +240,7 @@ class _Exchange:
         try:
             while not (self._job.status or self._job.finished):
                 await self._wait()
-            if self._job.finished and self._job.failure is not None:
+            if not self._job.status and self._job.failure is not None:
                 raise self._job.failure
         except BaseException:
             await self._engine.leave(self._job)

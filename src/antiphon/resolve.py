@@ -13,12 +13,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from antiphon.auth import Secret, bearer, find_key, no_auth
+from antiphon.auth import Auth, Secret, bearer, find_key, header, no_auth
 from antiphon.catalog import ProviderRow, Quirks, find_provider, split_model
 from antiphon.endpoint import Endpoint
 from antiphon.errors import AntiphonError, MissingAPIKeyError, ModelNotFoundError
 from antiphon.handler import Handler, as_handler
 from antiphon.transport import Transport
+from antiphon.wire.anthropic import Anthropic
 from antiphon.wire.codec import Codec
 from antiphon.wire.openai_chat import OpenAIChat
 
@@ -33,11 +34,13 @@ ANY_MODEL = "-"
 _MAX_CLASSES = 64
 
 _CODECS: Mapping[str, Callable[[Quirks], Codec]] = {
+    "anthropic": lambda quirks: Anthropic(),
     "openai-chat": lambda quirks: OpenAIChat(
         max_tokens_field=quirks.max_tokens_field,
         reasoning_field=quirks.reasoning_field,
         developer_role=quirks.developer_role,
         unsupported=quirks.unsupported,
+        exact=False,
     ),
 }
 
@@ -113,7 +116,7 @@ class Resolver:
         if found.codec == "local":
             from antiphon.local import local_model_for  # what fetches a model takes 40 ms to import
 
-            return local_model_for("" if model == ANY_MODEL else model), model
+            return as_handler(local_model_for("" if model == ANY_MODEL else model)), model
         model = model or found.default_model or ""
         if not model:
             raise ModelNotFoundError(
@@ -150,12 +153,18 @@ class Resolver:
                 row.id,
                 make(row.quirks),
                 base_url,
-                auth=bearer(secret) if secret else no_auth,
+                auth=_auth(row, secret),
                 transport=self._transport,
                 secrets=(secret,) if secret else (),
                 ask_usage=row.quirks.stream_usage,
             )
         return known
+
+
+def _auth(row: ProviderRow, secret: Secret | None) -> Auth:
+    if secret is None:
+        return no_auth
+    return bearer(secret) if row.key_header is None else header(row.key_header, secret)
 
 
 def _check_url(base_url: str) -> None:

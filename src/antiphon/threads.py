@@ -146,7 +146,7 @@ def _limiter(depth: int) -> anyio.CapacityLimiter:
 
     Each depth has its own: calls inside of calls then never wait for threads that wait for them.
     """
-    limiters = _limiters.get({})
+    limiters = _limiters.get(dict[int, anyio.CapacityLimiter]())
     if depth not in limiters:
         limiters = {**limiters, depth: anyio.CapacityLimiter(_MAX_THREADS)}
         _limiters.set(limiters)

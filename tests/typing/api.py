@@ -13,6 +13,7 @@ from antiphon.types import ChatRequest, ToolCall
 
 
 def blocking(client: Client, stream: bool) -> None:
+    """What `Client` gives."""
     assert_type(client.chat.completions.create("hello", "m"), Completion)
     assert_type(client.chat.completions.create("hello", "m", stream=False), Completion)
     assert_type(client.chat.completions.create("hello", "m", stream=True), Iteration[CompletionChunk])
@@ -28,6 +29,7 @@ def blocking(client: Client, stream: bool) -> None:
 
 
 async def asynchronous(client: AsyncClient, stream: bool) -> None:
+    """What `AsyncClient` gives."""
     assert_type(await client.chat.completions.create("hello", "m"), Completion)
     assert_type(client.chat.completions.create("hello", "m", stream=True), AsyncStream)
     assert_type(client.chat.completions.create("hello", stream=stream), Awaitable[Completion] | AsyncStream)
@@ -36,6 +38,7 @@ async def asynchronous(client: AsyncClient, stream: bool) -> None:
 
 
 async def strings(stream: bool) -> None:
+    """What `ChatCompletion` gives."""
     assert_type(ChatCompletion.create("m", "hello"), str)
     assert_type(ChatCompletion.create("m", "hello", stream=True), Iteration[str])
     assert_type(ChatCompletion.create("m", "hello", stream=stream), str | Iteration[str])
@@ -45,6 +48,7 @@ async def strings(stream: bool) -> None:
 
 
 def parameters(client: Client, params: ChatParams) -> None:
+    """Which parameters are taken."""
     client.chat.completions.create("hello", "m", temperature=0, max_tokens=None, stop=["\n"], timeout=3, strict=True)
     client.chat.completions.create("hello", "m", **params)
     client.chat.completions.create("hello", "m", temprature=0)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
@@ -54,6 +58,7 @@ def parameters(client: Client, params: ChatParams) -> None:
 
 @provider
 def shout(request: ChatRequest) -> Iterator[str]:
+    """A provider."""
     yield from ("HELLO", request.model)
 
 

@@ -163,7 +163,7 @@ def extras(format: str, *nested: str) -> st.SearchStrategy[dict[str, dict[str, A
     fields: st.SearchStrategy[dict[str, Any]] = unknown_fields
     for key in nested:
         some = st.dictionaries(unknown_keys, unknown_values, min_size=1, max_size=2)
-        inner = some.map(lambda fields, key=key: {key: fields})
+        inner = st.fixed_dictionaries({key: some})
         fields = st.builds(lambda outer, inner: {**outer, **inner}, fields, st.just({}) | inner)
     return fields.map(lambda fields: {format: fields} if fields else None)
 
@@ -190,7 +190,7 @@ def usages(format: str) -> st.SearchStrategy[Usage]:
     )
 
 
-def annotations(format: str) -> st.SearchStrategy[tuple[Annotation, ...]]:
+def citations(format: str) -> st.SearchStrategy[tuple[Annotation, ...]]:
     """Give sources of a text."""
     one = st.builds(
         Annotation,
@@ -266,7 +266,7 @@ def streams(
     """
     indexes = range(draw(st.integers(1, most)))
     reasons = finish_reasons("error")
-    ends = [draw(maybe(reasons.map(lambda reason, index=index: Finish(reason, index)))) for index in indexes]
+    ends = [draw(maybe(st.builds(Finish, reasons, st.just(index)))) for index in indexes]
     choices = [[*draw(choice(index)), *([end] if end else [])] for index, end in zip(indexes, ends, strict=True)]
     for index, events in enumerate(choices):
         if not events:

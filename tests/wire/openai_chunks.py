@@ -49,7 +49,7 @@ def text_of(*chunks: dict[str, Any]) -> str | None:
 
 def broken(data: bytes, request: ChatRequest = REQUEST, content_type: str = laws.SSE) -> tuple[list[Event], APIError]:
     """Return what came before the fault in *data*, and the fault."""
-    decoder, received = CODEC.decoder(request, content_type), []
+    decoder, received = CODEC.decoder(request, content_type), list[Event]()
     with pytest.raises(APIError) as caught:  # noqa: PT012 - what came before is looked at as well
         for events in (decoder.feed(data[:9]), decoder.feed(data[9:]), decoder.close()):
             received.extend(events)

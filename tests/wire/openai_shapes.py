@@ -65,9 +65,10 @@ CALLS = laws.tool_calls(extras(NAME, "function"), kinds=["function", "builtin_fu
 def assistant_parts(draw: st.DrawFn) -> tuple[Any, ...]:
     """Give the parts of an assistant's message in the one order that the format can tell."""
     content = draw(st.lists(TEXTS | BLOCKS, max_size=2))
-    place = next((place for place, part in enumerate(content) if isinstance(part, Text)), None)
-    if place is not None:
-        content[place] = Text(content[place].text, draw(laws.annotations(NAME)), extra=content[place].extra)
+    for place, part in enumerate(content):
+        if isinstance(part, Text):  # the sources of all texts stand together, so they are those of the first
+            content[place] = Text(part.text, draw(laws.citations(NAME)), extra=part.extra)
+            break
     return (
         *draw(st.lists(st.builds(Reasoning, texts), max_size=1)),
         *content,
@@ -132,7 +133,7 @@ LOGPROBS = maybe(st.lists(st.fixed_dictionaries({"token": texts, "logprob": laws
 @st.composite
 def choice_events(draw: st.DrawFn, index: int) -> list[Event]:
     """Give the deltas of one choice; those of its tool calls may alternate."""
-    text = st.builds(TextDelta, texts, st.just(index), annotations=laws.annotations(NAME), logprobs=LOGPROBS)
+    text = st.builds(TextDelta, texts, st.just(index), annotations=laws.citations(NAME), logprobs=LOGPROBS)
     other = (
         st.builds(ReasoningDelta, texts, st.just(index))
         | st.builds(RefusalDelta, texts, st.just(index), logprobs=LOGPROBS)
@@ -160,8 +161,10 @@ def choice_events(draw: st.DrawFn, index: int) -> list[Event]:
     return [*draw(st.lists(text | other, max_size=4)), *(event for start in starts for event in start), *rest]
 
 
-STARTS = st.lists(st.builds(Start, id=names, model=names, created=counts, extra=EXTRAS), max_size=1)
-BESIDE = st.lists(
+STARTS: st.SearchStrategy[list[Event]] = st.lists(
+    st.builds(Start, id=names, model=names, created=counts, extra=EXTRAS), max_size=1
+)
+BESIDE: st.SearchStrategy[list[Event]] = st.lists(
     st.builds(UsageUpdate, laws.usages(NAME)) | st.builds(UnknownEvent, st.just(NAME), unknown_fields), max_size=3
 )
 STREAMS = laws.streams(choice_events, STARTS, BESIDE)

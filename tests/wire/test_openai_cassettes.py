@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
 
 from antiphon.completion import Completion
 from antiphon.errors import APIStatusError, StreamError
-from antiphon.events import Finish, fold
+from antiphon.events import End, Event, Finish, fold
 from antiphon.types import ChatRequest
 from antiphon.wire import json
 from antiphon.wire.openai_chat import OpenAIChat
@@ -26,9 +28,8 @@ ERRORS_INSIDE = {
 }
 """Streams that end with an error event inside the 200, by the words of the error: there is no answer to fold."""
 
-SMALL = 3_000
-"""Bytes of a stream whose answer is looked at for every single place to split or cut it; in larger ones the places are
-the beginnings of all frames and every 499th byte, as the effort grows with the square."""
+PLACES = 400
+"""How many places of a stream to split and cut it at where looking at every byte would take minutes."""
 
 
 @pytest.fixture(scope="module")
@@ -160,11 +161,14 @@ def test_error_replies(exchanges: list[Exchange]) -> None:
     check_all([exchange for exchange in exchanges if exchange.status >= 400], check)
 
 
-def places(data: bytes) -> Iterator[int]:
-    """Give the places to split or cut *data* at."""
-    for place in range(1, len(data)):
-        if len(data) <= SMALL or place % 499 == 0 or data[place - 2 : place] == b"\n\n":
-            yield place
+def frames_of(data: bytes) -> list[bytes]:
+    """Return the frames of a stream, each with its blank line."""
+    return [found[0] for found in re.finditer(rb".+?(\n\n|$)", data, re.DOTALL)]
+
+
+def places(frame: bytes, data: bytes) -> range:
+    """Give places within *frame*, one of the frames in *data*; of small streams, all."""
+    return range(1, len(frame), max(1, len(data) // PLACES))
 
 
 def test_every_split_of_the_frames(exchanges: list[Exchange]) -> None:
@@ -173,46 +177,45 @@ def test_every_split_of_the_frames(exchanges: list[Exchange]) -> None:
     What a decoder of answers gets is these frames: they do not depend on the splits, so neither do the answers.
     """
 
-    def frames(*parts: bytes) -> list[tuple[str, bytes]]:
+    def read(*parts: bytes) -> list[tuple[str, bytes]]:
         decoder = SSEDecoder()
         return [*(frame for part in parts for frame in decoder.feed(part)), *decoder.close()]
 
     def check(exchange: Exchange) -> None:
         data = exchange.content
-        assert frames(data) == frames(*(data[place : place + 1] for place in range(len(data))))
-        lines = data.splitlines(keepends=True)
-        for number in range(0, len(lines), 2):
-            around = b"".join(lines[number : number + 4])
-            whole = frames(around)
-            for cut in range(1, len(around)):
-                assert whole == frames(around[:cut], around[cut:]), f"split at {cut} of {around!r:.100}"
+        assert read(data) == read(*(data[place : place + 1] for place in range(len(data))))
+        frames = frames_of(data)
+        for number in range(0, len(frames), 2):
+            both = b"".join(frames[number : number + 2])
+            whole = read(both)
+            for cut in range(1, len(both)):
+                assert whole == read(both[:cut], both[cut:]), f"split at {cut} of {both!r:.100}"
 
     check_all([*streams(exchanges).values()], check)
 
 
 def test_splits_of_the_answer(exchanges: list[Exchange]) -> None:
-    """Every stream gives the same events byte by byte and at splits in two."""
+    """Every stream gives the same events byte by byte, and at splits in two, seen with the next two frames."""
 
     def check(exchange: Exchange) -> None:
         data, request = exchange.content, request_of(exchange)
         whole = laws.decoded(CODEC, request, [data])
         assert whole == laws.decoded(CODEC, request, (data[place : place + 1] for place in range(len(data))))
-        for cut in places(data):
-            assert whole == laws.decoded(CODEC, request, (data[:cut], data[cut:])), f"split at {cut}"
+        decoder, frames = CODEC.decoder(request, laws.SSE), frames_of(data)
+        for number, frame in enumerate(frames):
+            rest = b"".join(frames[number + 1 : number + 3])
+            expected = [*copy.deepcopy(decoder).feed(frame + rest)]
+            for cut in places(frame, data):
+                fork = copy.deepcopy(decoder)
+                assert expected == [*fork.feed(frame[:cut]), *fork.feed(frame[cut:] + rest)], f"{frame[:cut]!r}"
+            list(decoder.feed(frame))
 
     check_all([*streams(exchanges).values()], check)
 
 
-def finished_at(data: bytes) -> int:
-    """Return how many bytes of a stream there are up to the end of the frame with the finish reason."""
-    place = 0
-    for line in data.splitlines(keepends=True):
-        if line.startswith(b"data: {"):
-            choices = json.decode(line[6:])["choices"]
-            if choices and choices[0]["finish_reason"]:
-                return place + len(line.rstrip())
-        place += len(line)
-    raise AssertionError("The stream has no finish reason.")
+def has_finish(frame: bytes) -> bool:
+    """Whether a frame has a finish reason."""
+    return any(choice["finish_reason"] for chunk in laws.frames(frame) for choice in chunk["choices"])
 
 
 def test_every_cut(exchanges: list[Exchange]) -> None:
@@ -220,18 +223,23 @@ def test_every_cut(exchanges: list[Exchange]) -> None:
 
     def check(exchange: Exchange) -> None:
         data, whole = exchange.content, decoded(exchange, exchange.content).choices
-        end = finished_at(data)
-        for cut in {*places(data), *range(end - 5, min(end + 20, len(data)))}:
-            if cut < end:
-                check_broken(exchange, data[:cut])
-            else:
-                assert whole == decoded(exchange, data[:cut]).choices, f"cut at {cut}"
+        decoder, received, finished = CODEC.decoder(request_of(exchange), laws.SSE), list[Event](), False
+        for frame in frames_of(data):
+            last = not finished and has_finish(frame)
+            for cut in {*places(frame, data), 0, len(frame) - 3, len(frame) - 2, len(frame) - 1}:
+                fork = copy.deepcopy(decoder)
+                if finished or (last and cut >= len(frame) - 2):
+                    found = fold([*received, *fork.feed(frame[:cut]), *fork.close()])
+                    assert whole == found.choices, f"cut in {frame!r:.100} at {cut}"
+                else:
+                    check_broken([*received, *fork.feed(frame[:cut])], fork.close())
+            finished = finished or last
+            received.extend(decoder.feed(frame))
+        assert finished
 
-    def check_broken(exchange: Exchange, data: bytes) -> None:
-        decoder = CODEC.decoder(request_of(exchange), exchange.content_type or "")
-        received = [*decoder.feed(data)]
+    def check_broken(received: list[Event], rest: Iterable[Event]) -> None:
         with pytest.raises(StreamError):
-            received.extend(decoder.close())
-        assert not any(isinstance(event, Finish) for event in received), f"cut at {len(data)}"
+            received.extend(rest)
+        assert not any(isinstance(event, Finish | End) for event in received)
 
     check_all([*streams(exchanges).values()], check)

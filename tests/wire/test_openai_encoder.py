@@ -104,7 +104,7 @@ def test_error_frame() -> None:
 @pytest.mark.parametrize("asked", [True, False, None])
 def test_usage_is_told_to_who_asked(asked: bool | None) -> None:
     """Usage comes in a last chunk of its own without choices, once, and only if it was asked for."""
-    given_ = [TextDelta("a"), UsageUpdate(Usage(input_uncached=1, output_visible=1)), Finish("stop")]
+    given_: list[Event] = [TextDelta("a"), UsageUpdate(Usage(input_uncached=1, output_visible=1)), Finish("stop")]
     given_.append(End(usage=Usage(input_uncached=1, output_visible=2)))
     frames = written(*given_, request=REQUEST.but(include_usage=asked))
     told = [frame["usage"] for frame in frames if "usage" in frame]
@@ -206,7 +206,7 @@ def read_by_the_client(data: bytes) -> list[ChatCompletionChunk]:
 def test_the_official_client_reads_it() -> None:
     """The official client reads the whole stream, and every chunk of it is valid by its own types."""
     call = ToolCallDelta(call=0, id="a", name="f", arguments='{"x": "é\u2028"}')
-    given_ = [
+    given_: list[Event] = [
         Start(id="i", model="m", created=7),
         ReasoningDelta("hm"),
         TextDelta("Hé", logprobs=({"token": "Hé", "logprob": -0.5, "bytes": [72], "top_logprobs": []},)),

@@ -6,7 +6,7 @@ import copy
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from antiphon.errors import BadRequestError
 from antiphon.types import (
@@ -47,6 +47,13 @@ def test_law_3(request: ChatRequest) -> None:
 def test_law_4(source: dict[str, Any]) -> None:
     """Plausible JSON, odd in any way that does no harm, is the same JSON after it was read and written."""
     laws.check_request_json(CODEC, source)
+
+
+@given(openai_shapes.WIRE_REQUESTS)
+@settings(max_examples=30)
+def test_inexact(source: dict[str, Any]) -> None:
+    """Who does not ask for how a request was written gets the same request, but for that."""
+    assert decode_request(source).but(form=None) == decode_request(source, exact=False)
 
 
 # Reading
@@ -559,6 +566,40 @@ def test_a_changed_message_does_not_get_another_ones_form() -> None:
     longer = Message("user", (Image(url="new"), *message.parts), form=message.form)
     image = {"type": "image_url", "image_url": {"url": "new"}}
     assert written(longer)[0]["content"][0] == image
+
+
+def suited(codec: OpenAIChat, *messages: Message, **fields: Any) -> tuple[dict[str, Any], list[str]]:
+    """Return a request as it is written for a provider with quirks, and the paths of its losses."""
+    http = codec.encode_request(ChatRequest("m", messages, **fields))
+    return json.decode(http.body), [loss.path for loss in http.losses]
+
+
+def test_a_provider_that_refuses_fields() -> None:
+    """Fields that a provider refuses are left out; those that were set are on the receipt."""
+    codec = OpenAIChat(unsupported=("seed", "user"))
+    assert suited(codec, seed=7) == ({"model": "m", "messages": []}, ["$.seed"])
+
+
+def test_a_provider_without_developers() -> None:
+    """A developer's message is a system's for a provider that knows no developers."""
+    developer = Message("developer", (Text("a"),))
+    source, losses = suited(OpenAIChat(developer_role=False), developer)
+    assert (source["messages"], losses) == ([{"role": "system", "content": "a"}], [])
+
+
+@pytest.mark.parametrize(
+    ("field", "expected", "losses"),
+    [
+        ("reasoning_content", {"reasoning_content": "hm"}, []),
+        ("reasoning", {"reasoning": "hm"}, []),
+        (None, {}, ["$.messages[0].reasoning_content"]),
+    ],
+)
+def test_a_providers_name_for_thoughts(field: str | None, expected: dict[str, str], losses: list[str]) -> None:
+    """Earlier thoughts go back under the provider's name for them, or not at all, which is on the receipt."""
+    source, lost = suited(OpenAIChat(reasoning_field=field), Message("assistant", (Reasoning("hm"), Text("a"))))
+    assert source["messages"] == [{"role": "assistant", "content": "a", **expected}]
+    assert lost == losses
 
 
 def reported(*messages: Message, **fields: Any) -> list[tuple[str, str]]:

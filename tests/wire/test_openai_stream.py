@@ -153,9 +153,7 @@ def test_reasoning(field: str) -> None:
     """Thoughts come under one of two names, each of which goes out as it came, and end where the text begins."""
     completion = answer(
         chunk(role="assistant", content=""),
-        chunk(**{field: "h"}),
-        chunk(**{field: "m"}),
-        chunk(**{field: "m"}),
+        *({**chunk(), "choices": [{"index": 0, "delta": {field: text}}]} for text in "hmm"),
         chunk(content="So."),
         chunk(finish_reason="stop"),
     )

@@ -10,7 +10,7 @@ import pytest
 from antiphon.errors import BadRequestError
 from antiphon.wire import read
 
-OPTIONAL = {
+OPTIONAL: dict[Callable[..., Any], tuple[str, list[Any]]] = {
     read.text: ("a string", ["", "x"]),
     read.number: ("a number", [0, 1.5, -2]),
     read.integer: ("an integer", [0, -2]),
@@ -18,7 +18,10 @@ OPTIONAL = {
     read.array: ("an array", [[], [1]]),
     read.object_: ("an object", [{}, {"a": 1}]),
 }
-REQUIRED = {read.required_text: ("a string", ["", "x"]), read.required_object: ("an object", [{}, {"a": 1}])}
+REQUIRED: dict[Callable[..., Any], tuple[str, list[Any]]] = {
+    read.required_text: ("a string", ["", "x"]),
+    read.required_object: ("an object", [{}, {"a": 1}]),
+}
 KINDS = {
     "null": None,
     "a string": "private words",

@@ -21,7 +21,7 @@ def reference(body: bytes) -> list[tuple[str, bytes]]:
     """Read a whole body by the letter of the rules, one step after the other."""
     text = body.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     events: list[tuple[str, bytes]] = []
-    name, data = "", []
+    name, data = "", list[bytes]()
     for line in [*text.split(b"\n"), b""]:
         if not line:
             if data:

@@ -37,12 +37,16 @@ _DEBUG = click.Option(
 )
 
 
+def _with_debug(params: list[click.Parameter]) -> list[click.Parameter]:
+    *own, help_option = params
+    return [*own, _DEBUG, help_option]
+
+
 class _Command(click.Command):
     """A command that takes `--debug` and shows what the library logs."""
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        *own, last = super().get_params(ctx)
-        return [*own, _DEBUG, last]
+        return _with_debug(super().get_params(ctx))
 
     def invoke(self, ctx: click.Context) -> Any:
         ctx.call_on_close(show_logs(debug=app.debug))
@@ -56,8 +60,7 @@ class _App(click.Group):
     debug = False
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        *own, last = super().get_params(ctx)
-        return [*own, _DEBUG, last]
+        return _with_debug(super().get_params(ctx))
 
     def main(self, *args: Any, **options: Any) -> Any:
         """Run it and leave by `SystemExit`; the arguments are click's."""

@@ -14,7 +14,7 @@ from typing import IO, Any
 import click
 
 from antiphon.catalog import ProviderRow, find_provider, split_model
-from antiphon.cli.terminal import hide, is_terminal, say, visible
+from antiphon.cli.terminal import is_terminal, mark_secret, say, visible
 from antiphon.client import Client, CompletionStream
 from antiphon.completion import Completion, CompletionChunk
 from antiphon.core import ChatParams
@@ -105,7 +105,7 @@ def client_for(provider: str | None, base_url: str | None, api_key_env: str | No
 def _key(variable: str | None) -> str | None:
     if variable is None:
         return None
-    hide("", variable)
+    mark_secret(variable)
     key = os.environ.get(variable, "").strip()
     if not key:
         # Not repeated: it may be a key, given by mistake.

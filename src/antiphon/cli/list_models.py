@@ -30,9 +30,8 @@ def list_models(provider: str | None, base_url: str | None, api_key_env: str | N
         return 0
     rows: list[list[str]] = []
     for model in found:
-        created = datetime.fromtimestamp(model["created"], UTC).date().isoformat() if model["created"] else ""
         size, state = (_megabytes(model["size"]), _state(present=model["present"])) if "size" in model else ("", "")
-        rows.append([model["id"], created, size, state])
+        rows.append([model["id"], _date(model["created"]), size, state])
     table(["MODEL", "CREATED", "SIZE", "STATE"], rows)
     if is_terminal(sys.stderr) and provider is None and base_url is None and not _keys_set():
         say("With the key of a provider set, its models stand here too: see `antiphon providers`.", name="")
@@ -65,6 +64,14 @@ def _model(model: Model) -> dict[str, Any]:
     if model.id == DEFAULT_MODEL:
         found |= {"size": local_model.DEFAULT.size, "present": local_model.is_present()}
     return found
+
+
+def _date(seconds: int) -> str:
+    """Return the day of a Unix time; nothing for 0, which is not told, and for what is no such time."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC).date().isoformat() if seconds > 0 else ""
+    except (OverflowError, ValueError, OSError):
+        return ""
 
 
 def _state(*, present: bool) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from antiphon import catalog
 from antiphon.catalog import ProviderRow
-from antiphon.cli.terminal import table, write_json
+from antiphon.cli.terminal import table, without_login, write_json
 from antiphon.errors import AntiphonError
 
 __all__ = ["list_providers"]
@@ -48,7 +47,7 @@ def _provider(id: str, known: object) -> dict[str, Any]:
         "key_required": known.needs_key,
         "key_set": known.key_set(),
         "key_variable_used": known.key_env(),
-        "base_url": re.sub(r"(?<=://)[^/\s@]+@", "", url) or None,
+        "base_url": without_login(url) or None,
         "docs": known.docs,
     }
 

@@ -15,7 +15,7 @@ import click
 
 from antiphon.errors import AntiphonError, MissingAPIKeyError
 
-__all__ = ["hide", "is_terminal", "say", "table", "visible", "worded", "write_json"]
+__all__ = ["hide", "is_terminal", "mark_secret", "say", "table", "visible", "without_login", "worded", "write_json"]
 
 # What a model or a server says must not move the cursor, set the clipboard or rename the window.
 _CONTROLS: dict[int, int | None] = {
@@ -26,7 +26,7 @@ _CONTROLS: dict[int, int | None] = {
 
 _SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL", re.IGNORECASE)
 _named: set[str] = set()
-"""Further variables with secrets."""
+"""Variables with secrets besides those whose names say so."""
 
 
 def visible(text: str) -> str:
@@ -46,22 +46,27 @@ def say(text: str, *, name: str = "antiphon") -> None:
     click.echo(visible(f"{name}: {line}" if name else line), err=True)
 
 
-def hide(text: str, *also: str) -> str:
-    """Return *text* without the values of environment variables whose names say that they are secret.
+def mark_secret(variable: str) -> None:
+    """Let `hide` know that the environment variable of this name holds a secret, whatever it is called."""
+    _named.add(variable)
+
+
+def hide(text: str) -> str:
+    """Return *text* without the values of environment variables that hold secrets.
 
     No message should hold one in the first place; this is for those that somebody else wrote.
-
-    Args:
-        text: What is about to be shown.
-        also: Names of further variables to look into, from now on.
     """
     from antiphon.auth import Secret, redact  # only needed once there is something to say
 
-    _named.update(also)
     for variable, value in os.environ.items():
         if (_SECRET_NAME.search(variable) or variable in _named) and value.isascii() and value.strip().isprintable():
             text = redact(text, Secret(value))
     return text
+
+
+def without_login(url: str) -> str:
+    """Return *url* without the user name and password that may stand in it."""
+    return re.sub(r"(?<=://)[^/\s@]+@", "", url)
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

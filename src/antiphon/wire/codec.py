@@ -88,6 +88,10 @@ class Codec(Protocol):
         """Write *request* for an upstream."""
         ...
 
+    def models_request(self) -> HTTPRequest:
+        """Write the question which models an upstream has."""
+        ...
+
     def decoder(self, request: ChatRequest, content_type: str) -> Decoder:
         """Return a decoder for the answer to *request*; *content_type* tells a stream from a whole body."""
         ...

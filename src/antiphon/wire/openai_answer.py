@@ -72,8 +72,8 @@ def finish_reason(native: Any, *, called: bool) -> tuple[FinishReason, str | Non
     return reason, native if native != reason and isinstance(native, str) else None
 
 
-def decode_usage(source: dict[str, Any]) -> Usage:
-    """Read a `usage` object into disjoint buckets.
+def decode_usage(source: dict[str, Any], *, exact: bool = True) -> Usage:
+    """Read a `usage` object into disjoint buckets; *exact* as for `decode_completion`.
 
     Providers put the cached tokens in four places; xAI leaves reasoning out of `completion_tokens` but not of
     the total.
@@ -99,7 +99,7 @@ def decode_usage(source: dict[str, Any]) -> Usage:
         cost=_amount(source, "cost"),
         extra=unknown(source, _USAGE),
     )
-    return with_form(usage, _encode_buckets(usage), source)
+    return with_form(usage, _encode_buckets(usage), source) if exact else usage
 
 
 def encode_usage(usage: Usage) -> dict[str, Any]:
@@ -131,8 +131,10 @@ def _inner(source: dict[str, Any], key: str) -> dict[str, Any]:
     return value if json.is_object(value) else {}
 
 
-def decode_completion(source: dict[str, Any]) -> Completion:
+def decode_completion(source: dict[str, Any], *, exact: bool = True) -> Completion:
     """Read a whole answer.
+
+    With *exact* it remembers how it was written besides its messages, so that it can be written again to the letter.
 
     Raises:
         BadRequestError: With `param` the path of a value of the wrong type; the caller names the provider's fault.
@@ -147,19 +149,21 @@ def decode_completion(source: dict[str, Any]) -> Completion:
         numbers = [*range(len(choices))]
     completion = Completion(
         choices=tuple(
-            _decode_choice(item, f"$.choices[{place}]", cast(int, numbers[place]), id)
+            _decode_choice(item, f"$.choices[{place}]", cast(int, numbers[place]), id, exact=exact)
             for place, item in enumerate(choices)
         ),
         id=id,
         model=json.text(source.get("model")) or "",
         created=json.integer(source.get("created")) or 0,
-        usage=decode_usage(usage) if usage else None,
+        usage=decode_usage(usage, exact=exact) if usage else None,
         extra=unknown(source, _TOP),
     )
+    if not exact:
+        return completion
     return with_form(completion, _encode_top(completion), {k: v for k, v in source.items() if k != "choices"})
 
 
-def _decode_choice(source: Any, path: str, index: int, answer: str) -> Choice:
+def _decode_choice(source: Any, path: str, index: int, answer: str, *, exact: bool) -> Choice:
     if not json.is_object(source):
         read.fault(path, "an object", source)
     message = read.required_object(source, "message", path)
@@ -174,7 +178,7 @@ def _decode_choice(source: Any, path: str, index: int, answer: str) -> Choice:
     called = any(isinstance(part, ToolCall) for part in decoded.parts)
     reason, native = finish_reason(source.get("finish_reason"), called=called)
     choice = Choice(index, decoded, reason, native, extra_of(rest))
-    return with_form(choice, _encode_choice(choice), source)
+    return with_form(choice, _encode_choice(choice), source) if exact else choice
 
 
 def _with_logprobs(message: Message, logprobs: dict[str, Any]) -> tuple[Message, dict[str, Any]]:

@@ -98,6 +98,8 @@ def decode_message(source: Any, path: str, *, call_ids: str = "") -> Message:
     if not json.is_object(source):
         read.fault(path, "an object", source)
     role = read.required_text(source, "role", path)
+    if len(source) == 2 and role != "tool" and type(text := source.get("content")) is str:
+        return Message(role, (Text(text),))  # nearly every message; written again it is the same
     if role != "assistant" and source.get("content") is None:
         read.fault(f"{path}.content", "a string or an array of parts")
     parts = _decode_content(source.get("content"), f"{path}.content")

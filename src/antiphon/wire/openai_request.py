@@ -49,8 +49,10 @@ _SCHEMA = dict.fromkeys(("name", "schema", "description", "strict"))
 _FUNCTION = dict.fromkeys(("name", "description", "parameters", "strict"))
 
 
-def decode_request(source: dict[str, Any]) -> ChatRequest:
+def decode_request(source: dict[str, Any], *, exact: bool = True) -> ChatRequest:
     """Read a request object.
+
+    With *exact* it remembers how it was written besides its messages and tools, to be written again to the letter.
 
     Raises:
         BadRequestError: With `param` the path of the fault, such as `$.messages[0].role`.
@@ -77,6 +79,8 @@ def decode_request(source: dict[str, Any]) -> ChatRequest:
         extra=unknown(source, _KNOWN if known else {k: v for k, v in _KNOWN.items() if k != "response_format"}),
         **fields,
     )
+    if not exact:
+        return request
     # Each message and each tool remembers its own form.
     apart = ("model", "messages") if request.tools is None else ("model", "messages", "tools")
     return with_form(

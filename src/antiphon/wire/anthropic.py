@@ -1,0 +1,158 @@
+"""Floor 2: Anthropic Messages, the codec. Pure functions, no I/O.
+
+Messages are in `anthropic_message.py`, requests in `anthropic_request.py`, answers in `anthropic_answer.py`, streams in
+`anthropic_stream.py` (read) and `anthropic_frames.py` (written).
+
+Source: anthropic 2.12, "Migrating to API version 2026-10-21" (read 2026-11-22), recorded exchanges.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from antiphon.completion import Completion
+from antiphon.errors import APIError, BadRequestError
+from antiphon.types import ChatRequest, Loss
+from antiphon.wire import json, read
+from antiphon.wire.anthropic_answer import (
+    decode_completion,
+    encode_completion,
+    error_code,
+    error_object,
+)
+from antiphon.wire.anthropic_frames import StreamEncoder
+from antiphon.wire.anthropic_message import NAME
+from antiphon.wire.anthropic_request import DEFAULT_MAX_TOKENS, decode_request, encode_request
+from antiphon.wire.anthropic_stream import StreamDecoder
+from antiphon.wire.codec import Decoder, Encoder, Headers, HTTPReply, HTTPRequest
+from antiphon.wire.status import excerpt, http_status, status_error, words
+from antiphon.wire.whole import AnyDecoder, WholeDecoder
+
+__all__ = ["Anthropic"]
+
+_UNCOUNTED = ("max_tokens", "stream", "temperature", "top_p", "top_k", "stop_sequences", "metadata", "service_tier")
+"""Fields that a request to count tokens does not have."""
+
+
+class Anthropic(msgspec.Struct, frozen=True, kw_only=True):
+    """The codec of Anthropic Messages and of the servers that speak it."""
+
+    name: str = NAME
+    path: str = "/v1/messages"
+    """After the base URL, which ends in no version as that of Anthropic's own clients does not."""
+    version: str = "2023-06-01"
+    """The `anthropic-version` header. From 2026-10-21 on, the API refuses sampling parameters, documents in the
+    assistant's messages and citations in the user's text; they are left out and reported."""
+    beta: tuple[str, ...] = ()
+    """The `anthropic-beta` header: names of features to be tried."""
+    inline_system: bool = True
+    """Whether the model takes system messages after the head of the conversation (Opus 4.8 and later models do, not all
+    of them); where not, they are moved to the head and reported."""
+    max_tokens: int = DEFAULT_MAX_TOKENS
+    """The bound on the answer, which must be sent, where the request sets none; added to the room for its thoughts."""
+
+    def encode_request(self, request: ChatRequest) -> HTTPRequest:
+        """Write *request* for an upstream."""
+        source, losses = self._encode(request)
+        accept = "text/event-stream" if request.stream else "application/json"
+        return HTTPRequest(
+            path=self.path, body=json.encode(source), headers=self._headers(accept), losses=tuple(losses)
+        )
+
+    def models_request(self) -> HTTPRequest:
+        """Write the question which models an upstream has."""
+        path = self.path.rpartition("/")[0] + "/models"
+        return HTTPRequest(method="GET", path=path, body=b"", headers=self._headers("application/json"))
+
+    def encode_count(self, request: ChatRequest) -> HTTPRequest:
+        """Write the question how many tokens *request* has; its answer is read by `decode_count`."""
+        source, losses = self._encode(request)
+        for field in _UNCOUNTED:
+            source.pop(field, None)
+        return HTTPRequest(
+            path=f"{self.path}/count_tokens",
+            body=json.encode(source),
+            headers=self._headers("application/json"),
+            losses=tuple(loss for loss in losses if loss.path != "$.max_tokens"),
+        )
+
+    def _encode(self, request: ChatRequest) -> tuple[dict[str, Any], list[Loss]]:
+        return encode_request(
+            request, version=self.version, inline_system=self.inline_system, max_tokens=self.max_tokens
+        )
+
+    def _headers(self, accept: str) -> dict[str, str]:
+        headers = {"content-type": "application/json", "accept": accept, "anthropic-version": self.version}
+        if self.beta:
+            headers["anthropic-beta"] = ",".join(self.beta)
+        return headers
+
+    def decode_count(self, body: bytes) -> int:
+        """Read how many input tokens a request has.
+
+        Raises:
+            APIError: The reply does not tell.
+        """
+        try:
+            source = json.decode(body)
+        except json.MALFORMED:
+            source = None
+        count = json.integer(source.get("input_tokens")) if json.is_object(source) else None
+        if count is None:
+            raise APIError(f"The provider was asked to count tokens and answered something else: {excerpt(body)}")
+        return count
+
+    def decoder(self, request: ChatRequest, content_type: str) -> Decoder:
+        """Return a decoder for the answer to *request*.
+
+        A server that ignores `stream` and sends a whole answer, or the other way round, is told by what it sends, and
+        where that leaves it open by *content_type*.
+        """
+        kind = content_type.partition(";")[0].strip().lower()
+        stream = kind == "text/event-stream" or (request.stream and kind != "application/json")
+        return AnyDecoder(StreamDecoder(), WholeDecoder(decode_completion), labelled_stream=stream)
+
+    def decode_error(self, status: int, headers: Headers, body: bytes) -> APIError:
+        """Read an upstream's error reply. *body* may be empty, HTML from a proxy, or JSON of any shape."""
+        try:
+            source = json.decode(body)
+        except json.MALFORMED:
+            return status_error(status, headers, excerpt(body))
+        outer: dict[str, Any] = source if json.is_object(source) else {}
+        inner: dict[str, Any] = outer["error"] if json.is_object(outer.get("error")) else {}
+        kind = json.text(inner.get("type"))
+        error = status_error(status, headers, words(source), code=error_code(inner), type=kind, body=source)
+        error.request_id = error.request_id or json.text(outer.get("request_id"))
+        return error
+
+    def decode_request(self, body: bytes) -> ChatRequest:
+        """Read a client's request body.
+
+        Raises:
+            BadRequestError: With `param` the path of the fault, such as `$.messages[0].role`.
+        """
+        try:
+            return decode_request(read.body(body))
+        except RecursionError:
+            raise BadRequestError(
+                "The request body is nested too deeply.", status=400, param="$", type="invalid_request_error"
+            ) from None
+
+    def encoder(self, request: ChatRequest) -> Encoder:
+        """Return an encoder for the streamed answer to *request*; of several choices it writes the first."""
+        return StreamEncoder(model=request.model)
+
+    def encode_response(self, completion: Completion) -> bytes:
+        """Write a whole answer; of several choices the first."""
+        return json.encode(encode_completion(completion))
+
+    def encode_error(self, error: APIError) -> HTTPReply:
+        """Write an error reply; the body of one that came from this format is given back as it was."""
+        headers = {"content-type": "application/json"}
+        if error.request_id is not None:
+            headers["request-id"] = error.request_id
+        if error.retry_after is not None:
+            headers["retry-after"] = str(int(-(-error.retry_after // 1)))
+        return HTTPReply(status=http_status(error), body=json.encode(error_object(error)), headers=headers)

@@ -1,0 +1,80 @@
+"""Anthropic by name: the same client, another format, the key where Anthropic wants it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from antiphon import Client
+from antiphon.errors import InternalServerError
+from antiphon.testing import Fault, Upstream
+from antiphon.types import Message, Reasoning, Text
+from antiphon.wire.anthropic import Anthropic
+
+KEY = "sk-ant-test-0123456789"
+
+
+@pytest.fixture
+def upstream() -> Iterator[Upstream]:
+    """Give a server that speaks Anthropic Messages."""
+    with Upstream("Hello from Claude", codec=Anthropic(), models=("claude-x",)) as server:
+        yield server
+
+
+@pytest.fixture
+def client(upstream: Upstream) -> Iterator[Client]:
+    """Give a client of that server."""
+    with Client(provider="anthropic", base_url=upstream.base_url.removesuffix("/v1"), api_key=KEY) as client:
+        yield client
+
+
+def test_whole(client: Client, upstream: Upstream) -> None:
+    """A whole answer crosses both ways, and the receipt says what Anthropic wanted besides."""
+    answer = client.chat.completions.create([Message.system("Be brief."), Message.user("hi")], "claude-x")
+    assert (answer.content, answer.provider, answer.choices[0].finish_reason) == (
+        "Hello from Claude",
+        "anthropic",
+        "stop",
+    )
+    assert [(loss.kind, loss.path) for loss in answer.losses] == [("defaulted", "$.max_tokens")]
+    seen = upstream.requests[-1]
+    assert (seen.path, seen.headers["x-api-key"], seen.headers["anthropic-version"]) == (
+        "/v1/messages",
+        KEY,
+        "2023-06-01",
+    )
+    assert "authorization" not in seen.headers
+
+
+def test_streamed(client: Client) -> None:
+    """A streamed answer comes in OpenAI's chunks, with usage on the last one."""
+    chunks = list(client.chat.completions.create("hi", "claude-x", stream=True, max_tokens=9))
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == "Hello from Claude"
+    assert chunks[-1].choices[0].finish_reason == "stop"
+    assert chunks[-1].usage is not None
+    assert chunks[-1].usage.prompt_tokens == 3
+
+
+def test_models(client: Client, upstream: Upstream) -> None:
+    """The list of models is asked for where Anthropic has it."""
+    assert [model.id for model in client.models.list()] == ["claude-x"]
+    assert upstream.requests[-1].path == "/v1/models"
+
+
+def test_overloaded(client: Client, upstream: Upstream) -> None:
+    """529 is an error of the server that may pass."""
+    upstream.fault = Fault.of_status(529)
+    with pytest.raises(InternalServerError) as caught:
+        client.chat.completions.create("hi", "claude-x")
+    assert (caught.value.status, caught.value.retryable, caught.value.provider) == (529, True, "anthropic")
+
+
+@pytest.mark.parametrize(("author", "kept"), [("anthropic", True), ("somebody", False), (None, True)])
+def test_signatures_go_home(client: Client, upstream: Upstream, author: str | None, kept: bool) -> None:
+    """A signature goes back to the provider that made it, and to nobody else; the receipt says so."""
+    thoughts = Message("assistant", (Reasoning("Hm.", "c2lnbmVk"), Text("Hello.")), provider=author)
+    history = [Message.user("hi"), thoughts, Message.user("again")]
+    answer = client.chat.completions.create(history, "claude-x", max_tokens=9)
+    assert (b"c2lnbmVk" in upstream.requests[-1].body) is kept
+    assert any(loss.path == "$.messages[1].parts[0].signature" for loss in answer.losses) is not kept
