@@ -82,7 +82,10 @@ class ChatParams(TypedDict, total=False):
 
 _LOCAL = frozenset({"extra_body", "extra_headers", "timeout", "strict"})
 _KNOWN = frozenset(ChatParams.__annotations__)
+# Abstract classes come last: to ask for one takes several times as long, and every value of a request is asked.
 _ATOMS = (str, int, float, NoneType)
+_OBJECTS = (dict, Mapping)
+_ARRAYS = (list, tuple)
 
 
 def chat_request(messages: Messages, model: str, params: Mapping[str, Any], *, stream: bool) -> ChatRequest:
@@ -108,22 +111,22 @@ def chat_request(messages: Messages, model: str, params: Mapping[str, Any], *, s
 
 
 def _iterable(value: Any) -> bool:
-    return isinstance(value, Iterable) and not isinstance(value, Mapping | bytes)
+    return isinstance(value, _ARRAYS) or (isinstance(value, Iterable) and not isinstance(value, (*_OBJECTS, bytes)))
 
 
 def _plain(value: Any) -> Any:
     """Return *value* with tuples and other mappings as lists and dicts, which is what JSON has."""
-    if isinstance(value, _ATOMS):  # nearly everything is; to ask for an abstract class takes long
+    if isinstance(value, _ATOMS):
         return value
-    if isinstance(value, Mapping):
+    if isinstance(value, _OBJECTS):
         return {key: _plain(item) for key, item in cast(Mapping[str, Any], value).items()}
-    if isinstance(value, list | tuple):
+    if isinstance(value, _ARRAYS):
         return [_plain(item) for item in cast(Sequence[Any], value)]
     return value
 
 
 def _unknown_parameter(name: str) -> str:
-    from difflib import get_close_matches
+    from difflib import get_close_matches  # only needed to word an error
 
     near = get_close_matches(name, _KNOWN, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""

@@ -96,7 +96,7 @@ class LocalModel:
         """
         try:
             _check(request)
-            if request.tools:
+            if request.tools:  # a model not loaded yet is loaded first, on a total clock of its own
                 self._mind_tools(await self._load(call.timeout), call)
         except AntiphonError as error:
             error.provider, error.model = self.name, self.model

@@ -67,15 +67,12 @@ _BESIDE: dict[type, int] = {Reasoning: 0, Refusal: 2, Audio: 3, ToolCall: 4}
 _AUDIO_FORMATS = {"mpeg": "mp3", "x-wav": "wav", "wave": "wav", "vnd.wave": "wav"}
 """OpenAI's name of a sound's format, where it is not the second half of the media type."""
 
-
-NOTES = Notes(NAME)
-unknown, extra_of, own_extra, own_form, with_form = (
-    NOTES.unknown,
-    NOTES.extra_of,
-    NOTES.own_extra,
-    NOTES.own_form,
-    NOTES.with_form,
-)
+_NOTES = Notes(NAME)
+unknown = _NOTES.unknown
+extra_of = _NOTES.extra_of
+own_extra = _NOTES.own_extra
+own_form = _NOTES.own_form
+with_form = _NOTES.with_form
 
 
 # Reading
@@ -108,7 +105,8 @@ def decode_message(source: Any, path: str, *, call_ids: str = "") -> Message:
         parts, known = (ToolResult(read.required_text(source, "tool_call_id", path), cast(Any, parts)),), _TOOL
     elif role == "assistant":
         parts = _assistant_parts(source, parts, path, call_ids)
-        known = {**_ASSISTANT, **dict.fromkeys(key for key in _REASONING if key not in other_thoughts(source))}
+        others = other_thoughts(source, reasoning_field(source))
+        known = {**_ASSISTANT, **dict.fromkeys(key for key in _REASONING if key not in others)}
     message = Message(role, parts, read.text(source, "name", path), extra=unknown(source, known))
     return with_form(message, encode_message(message, path, [])[0], source)
 
@@ -134,13 +132,14 @@ def _assistant_parts(source: dict[str, Any], content: tuple[Part, ...], path: st
 
 def reasoning_field(source: dict[str, Any]) -> str | None:
     """Return which field of a message or delta holds its thoughts: of two, the one that is not empty."""
-    fields = [key for key in _REASONING if isinstance(source.get(key), str)]
-    return next((key for key in fields if source[key]), fields[0] if fields else None)
+    first, second = source.get("reasoning_content"), source.get("reasoning")
+    if isinstance(first, str) and (first or not isinstance(second, str)):
+        return "reasoning_content"
+    return "reasoning" if isinstance(second, str) else None
 
 
-def other_thoughts(source: dict[str, Any]) -> dict[str, Any]:
-    """Return what stands under the other name of the thoughts, if it says anything else."""
-    field = reasoning_field(source)
+def other_thoughts(source: dict[str, Any], field: str | None) -> dict[str, Any]:
+    """Return what stands under the other name of the thoughts than *field*, if it says anything else."""
     said = ("", None, None if field is None else source[field])
     return {key: source[key] for key in _REASONING if key != field and source.get(key) not in said}
 

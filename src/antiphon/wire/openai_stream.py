@@ -218,7 +218,7 @@ class StreamDecoder:
         inside = f"{path}.{field}"
         thoughts = reasoning_field(delta)
         rest = {key: value for key, value in delta.items() if key not in _DELTA and value is not None}
-        rest |= other_thoughts(delta)
+        rest |= other_thoughts(delta, thoughts)
         role = read.text(delta, "role", inside)
         new_role = None if role == choice.role else role
         if new_role is not None or rest:
