@@ -28,7 +28,7 @@ ERRORS_INSIDE = {
 }
 """Streams that end with an error event inside the 200, by the words of the error: there is no answer to fold."""
 
-PLACES = 400
+PLACES = 200
 """How many places of a stream to split and cut it at where looking at every byte would take minutes."""
 
 

@@ -40,7 +40,7 @@ from tests.wire.openai_chunks import (
 
 
 @given(openai_shapes.STREAMS, laws.cuts)
-@settings(max_examples=60)
+@settings(max_examples=50)
 def test_law_1(events: list[Event], cuts: list[int]) -> None:
     """Events that were written and read again, the bytes split anywhere, make the same answer."""
     laws.check_events(CODEC, REQUEST, events, cuts)
