@@ -87,6 +87,7 @@ def completions(draw: st.DrawFn) -> Completion:
 
 
 @given(completions())
+@settings(max_examples=60)
 def test_law_2(completion: Completion) -> None:
     """Any answer that is taken apart and put together is the same answer."""
     laws.check_folding(completion)

@@ -7,6 +7,8 @@ extra chunk without choices. And each choice begins with its role, whoever answe
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 from antiphon.completion import ChunkChoice, CompletionChunk, Delta, FunctionDelta, ToolCallChunk
 from antiphon.events import (
     AudioDelta,
@@ -26,6 +28,8 @@ from antiphon.events import (
 from antiphon.types import Audio, FinishReason, Usage
 
 __all__ = ["Chunker"]
+
+_Content: TypeAlias = TextDelta | ReasoningDelta | RefusalDelta | ToolCallDelta | AudioDelta | PartAdded
 
 
 class Chunker:
@@ -49,19 +53,19 @@ class Chunker:
             if event.choice in self._spoken and event.logprobs is None and not event.annotations:
                 choices = [ChunkChoice(event.choice, Delta(event.text))]
                 return [CompletionChunk(self._id, choices, self._created, self._model, self._provider)]
-        elif isinstance(event, Start):
+        elif type(event) is Start:
             self._started(event)
             return []
-        elif isinstance(event, UsageUpdate):
+        elif type(event) is UsageUpdate:
             self._used(event.usage)
             return []
-        elif isinstance(event, Finish):
+        elif type(event) is Finish:
             self._finished.add(event.choice)
             held, self._held = self._held, event
             return [] if held is None else [self._finish(held)]
-        elif isinstance(event, End):
+        elif type(event) is End:
             return self._end(event)
-        return self._piece(event)
+        return [] if type(event) is UnknownEvent else self._piece(event)
 
     def _started(self, event: Start) -> None:
         self._id = event.id or self._id
@@ -75,11 +79,9 @@ class Chunker:
     def _chunk(self, choices: list[ChunkChoice], usage: Usage | None = None) -> CompletionChunk:
         return CompletionChunk(self._id, choices, self._created, self._model, self._provider, usage)
 
-    def _piece(self, event: Event) -> list[CompletionChunk]:
-        if isinstance(event, Start | UsageUpdate | Finish | End | UnknownEvent):
-            return []
+    def _piece(self, event: MessageDelta | _Content) -> list[CompletionChunk]:
         role = None if event.choice in self._spoken else "assistant"
-        if isinstance(event, MessageDelta):
+        if type(event) is MessageDelta:
             if role is None or event.role is None:
                 return []
             role, delta = event.role, Delta(role=event.role)
@@ -108,20 +110,18 @@ class Chunker:
         return chunks
 
 
-def _delta(
-    event: TextDelta | ReasoningDelta | RefusalDelta | ToolCallDelta | AudioDelta | PartAdded, role: str | None
-) -> Delta:
-    if isinstance(event, TextDelta):
+def _delta(event: _Content, role: str | None) -> Delta:
+    if type(event) is TextDelta:
         return Delta(event.text, role, annotations=list(event.annotations) or None)
-    if isinstance(event, ReasoningDelta):
+    if type(event) is ReasoningDelta:
         return Delta(None, role, reasoning_content=event.text)
-    if isinstance(event, RefusalDelta):
+    if type(event) is RefusalDelta:
         return Delta(None, role, refusal=event.text)
-    if isinstance(event, ToolCallDelta):
+    if type(event) is ToolCallDelta:
         function = FunctionDelta(event.name, event.arguments)
         kind = None if event.id is None else event.kind or "function"
         return Delta(None, role, [ToolCallChunk(event.call, event.id, function, kind)])
-    if isinstance(event, AudioDelta):
+    if type(event) is AudioDelta:
         return Delta(
             None,
             role,
@@ -131,7 +131,9 @@ def _delta(
     return Delta(None, role, audio=part if isinstance(part, Audio) else None, parts=[part])
 
 
-def _logprobs(event: Event) -> dict[str, list[object]] | None:
-    if isinstance(event, TextDelta | RefusalDelta) and event.logprobs is not None:
-        return {"content" if isinstance(event, TextDelta) else "refusal": list(event.logprobs)}
+def _logprobs(event: MessageDelta | _Content) -> dict[str, list[object]] | None:
+    if type(event) is TextDelta and event.logprobs is not None:
+        return {"content": list(event.logprobs)}
+    if type(event) is RefusalDelta and event.logprobs is not None:
+        return {"refusal": list(event.logprobs)}
     return None

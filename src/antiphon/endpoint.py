@@ -110,9 +110,9 @@ class Endpoint:
 
     def _first(self, event: Event, reply: Reply) -> tuple[Event, bool]:
         """Say who answers, and stop the first-token clock with the first event that brings something."""
-        if isinstance(event, Start):
+        if type(event) is Start:
             event = msgspec.structs.replace(event, provider=self.name)
-        if isinstance(event, _SILENT):
+        if type(event) in _SILENT:
             return event, True
         reply.got_token()
         return event, False
