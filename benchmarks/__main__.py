@@ -14,6 +14,7 @@ import platform
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
+from shutil import which
 from typing import Any
 
 from rich.console import Console
@@ -88,10 +89,11 @@ class Line:
 
 def number(value: float) -> str:
     """Write *value* with as many digits as count, three of them beyond a hundred."""
-    size = abs(value)
-    if size >= 100:
-        return f"{round(value, 2 - math.floor(math.log10(size))):,.0f}"
-    return f"{value:.0f}" if size >= 20 or value == int(value) else f"{value:.1f}" if size >= 2 else f"{value:.2f}"
+    if value < 0:
+        return f"−{number(-value)}"
+    if value >= 100:
+        return f"{round(value, 2 - math.floor(math.log10(value))):,.0f}"
+    return f"{value:.0f}" if value >= 20 or value == int(value) else f"{value:.1f}" if value >= 2 else f"{value:.2f}"
 
 
 def amount(value: float, unit: str) -> str:
@@ -104,7 +106,7 @@ def amount(value: float, unit: str) -> str:
 def comparison(value: float, row: Row) -> str:
     """Write how something compares with the baseline."""
     if row.compare == "added":
-        return f"{'−' if value < 0 else '+'}{amount(abs(value), row.unit)}"
+        return ("" if value < 0 else "+") + amount(value, row.unit)
     return f"{number(value)}×" if row.compare == "times" else f"{number(value * 100)} %"
 
 
@@ -176,7 +178,16 @@ def arguments() -> argparse.Namespace:
         metavar="PYTHON",
         help="an interpreter in whose environment to look for the OpenAI client and LiteLLM, besides this one",
     )
-    return parser.parse_args()
+    args = parser.parse_args()
+    interpreters: list[str] = args.peers
+    for place, interpreter in enumerate(interpreters):
+        found = which(interpreter)
+        if found is None:
+            parser.error(f"{interpreter!r} cannot be run; --peers takes the path of a Python interpreter.")
+        interpreters[place] = os.path.abspath(found)  # children run elsewhere
+    if not interpreter_has(sys.executable, "pyreqwest"):
+        parser.error("pyreqwest, which all else is set against, is not installed; the extra 'test' brings it.")
+    return args
 
 
 def main() -> None:
@@ -197,7 +208,7 @@ def main() -> None:
                     failed.append(row.name)
                     console.print(f"{row.name}: {error}", style="red", markup=False, highlight=False)
         versions: dict[str, str] = {}
-        for name in ("antiphon", *bench.peers):
+        for name in ("antiphon", "pyreqwest", *bench.peers):
             with bench.fresh(name) as child:
                 versions |= child.ask("versions") | versions
     notes = sorted(set(bench.notes))

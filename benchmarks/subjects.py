@@ -165,7 +165,7 @@ class Antiphon(Shaped):
     """This build."""
 
     imported = "from antiphon import Client"
-    packages = ("antiphon", "pyreqwest", "msgspec", "anyio")
+    packages = ("antiphon", "msgspec", "anyio")
 
     def begin(self, url: str) -> None:
         self._client = import_module("antiphon").Client(base_url=url, api_key=KEY)

@@ -26,7 +26,15 @@ _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _STREAM = re.compile(rb'"stream": *true')
 _CHUNKS = re.compile(rb'"max_tokens": *(\d+)')
 _COMMON = {"id": "chatcmpl-0123456789abcdef", "created": 1, "model": MODEL, "service_tier": "default"}
-_USAGE = {"prompt_tokens": 9, "completion_tokens": 40, "total_tokens": 49}
+_USAGE = {
+    "prompt_tokens": 9,
+    "completion_tokens": 40,
+    "total_tokens": 49,
+    "prompt_tokens_details": dict.fromkeys(("cached_tokens", "audio_tokens"), 0),
+    "completion_tokens_details": dict.fromkeys(
+        ("reasoning_tokens", "audio_tokens", "accepted_prediction_tokens", "rejected_prediction_tokens"), 0
+    ),
+}
 
 
 def frame(*deltas: dict[str, str], finish_reason: str | None = None, **more: Any) -> bytes:
