@@ -150,21 +150,26 @@ class Child:
             return _repeat(lambda: [None for _ in iterate(numbers)], seconds) / count * 1e6
         return _repeat(lambda: self._run("asyncio", read, client=False), seconds) / count * 1e6
 
-    def frames(self, seconds: float, *, padded: bool, decoder: bool) -> float:
-        """Return the microseconds for each chunk of a stream: its JSON alone, or from bytes to events."""
-        from benchmarks.upstream import frame  # brings asyncio
+    def frames(self, seconds: float, name: str, to: str = "", *, read: bool) -> float:
+        """Return the microseconds for each chunk of a stream: its JSON alone, or from bytes to events.
 
-        padding = {"obfuscation": "hq3Zk0b"} if padded else {}
-        frames = [frame({"content": f"{number} "}, **padding) for number in range(64)]
-        if decoder:
-            make: Any = import_module("antiphon.wire.openai_stream").StreamDecoder
-            head, data = frame({"role": "assistant", "content": ""}), b"".join(frames)
-            reading = make()
-            list(reading.feed(head))
-            return _repeat(lambda: sum(1 for _ in reading.feed(data)), seconds) / len(frames) * 1e6
+        *name* is that of a wire format; with *to*, the events are written as chunks of that format, too.
+        """
+        formats = import_module("benchmarks.formats")
         decode = import_module("msgspec").json.Decoder().decode
-        texts = [frame[6:-2] for frame in frames]
-        return _repeat(lambda: [decode(text) for text in texts], seconds) / len(frames) * 1e6
+        if not read:
+            texts = [formats.text_of(name, frame) for frame in formats.frames(name)]
+            return _repeat(lambda: [decode(text) for text in texts], seconds) / len(texts) * 1e6
+        frames = formats.frames(name)
+        reading, head = formats.decoder(name), formats.head(name)
+        data = b"".join(frames)
+        begun = list(reading.feed(head))
+        if not to:
+            return _repeat(lambda: sum(1 for _ in reading.feed(data)), seconds) / len(frames) * 1e6
+        writing = formats.encoder(to)
+        for event in begun:
+            list(writing.feed(event))
+        return _repeat(lambda: [list(writing.feed(event)) for event in reading.feed(data)], seconds) / len(frames) * 1e6
 
     def _run(self, loop: str, function: Callable[[], Awaitable[Any]], *, client: bool = True) -> Any:
         """Run *function* in a new loop, with the client for async calls."""

@@ -172,6 +172,48 @@ def _either(task: str, option: str, *arguments: Any, **options: Any) -> Callable
     return samples
 
 
+_FORMATS = (
+    ("openai-chat", "Chat Completions", 4),
+    ("openai-chat-padded", "Chat Completions with `obfuscation`", 4),
+    ("openai-responses", "Responses", 6),
+    ("anthropic", "Anthropic Messages", 6),
+    ("gemini", "Gemini", 6),
+    ("bedrock", "Bedrock Converse", 6),
+    ("cohere", "Cohere", 6),
+    ("ollama", "Ollama", 6),
+)
+_PAIRS = (
+    ("anthropic", "openai-chat", "Anthropic's bytes to Chat Completions"),
+    ("openai-chat", "anthropic", "Chat Completions to Anthropic's bytes"),
+    ("gemini", "openai-chat", "Gemini's bytes to Chat Completions"),
+    ("bedrock", "anthropic", "Bedrock's bytes to Anthropic's"),
+)
+
+
+def _decoding(name: str, title: str, limit: float) -> Row:
+    return Row(
+        f"decode-{name}",
+        f"{title}: bytes to events, each chunk",
+        "µs",
+        _either("frames", "read", name),
+        "`msgspec.json.decode`",
+        "times",
+        Reach(limit, of="value"),
+    )
+
+
+def _crossing(name: str, to: str, title: str) -> Row:
+    return Row(
+        f"cross-{name}-{to}",
+        f"{title}, each chunk",
+        "µs",
+        _either("frames", "read", name, to),
+        "`msgspec.json.decode`",
+        "times",
+        Reach(8, of="value"),
+    )
+
+
 ROWS = (
     Row(
         "import",
@@ -283,21 +325,7 @@ ROWS = (
         "`async for`",
         "added",
     ),
-    Row(
-        "decoder",
-        "bytes to events, each chunk",
-        "µs",
-        _either("frames", "decoder", padded=False),
-        "`msgspec.json.decode`",
-        "times",
-    ),
-    Row(
-        "decoder-padded",
-        "the same with OpenAI's `obfuscation`",
-        "µs",
-        _either("frames", "decoder", padded=True),
-        "`msgspec.json.decode`",
-        "times",
-    ),
+    *(_decoding(name, title, limit) for name, title, limit in _FORMATS),
+    *(_crossing(*pair) for pair in _PAIRS),
     Row("cli", "`antiphon --version`", "ms", _started(_COMMAND), "bare Python", "added", Reach(150), rounds=15),
 )

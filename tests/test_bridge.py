@@ -632,20 +632,20 @@ def test_cancelled_before_first_step(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_back_pressure() -> None:
-    """A fast generator stops when the window is full, and goes on when it is half empty."""
+    """A fast generator stops when the window is full, and goes on when it is empty."""
     source = Source()
     with iterate(source) as stream:
         assert next(stream) == 1
         run(same, 1)  # the generator never gives up the loop of itself, so by now it waits for room
         full = source.produced
         assert WINDOW <= full <= WINDOW + 1
-        for _ in range(full - 1 - WINDOW // 2 - 1):
+        for _ in range(full - 2):
             next(stream)
         run(same, 1)
         assert source.produced == full
         next(stream)
         run(same, 1)
-        assert source.produced == full + WINDOW // 2
+        assert source.produced == full + WINDOW
 
 
 @pytest.mark.parametrize("pause", [False, True])
@@ -915,6 +915,35 @@ def test_interrupted_stream(ctrl_c: Callable[[], None], fails: bool) -> None:
     assert steps == ["closed"]
     assert isinstance(caught.value.__context__, OSError) == fails
     assert list(stream) == []
+
+
+@posix
+def test_interrupted_stream_twice(ctrl_c: Callable[[], None]) -> None:
+    """After a second Ctrl-C not even closing the stream waits for a clean-up that takes too long."""
+    steps = []
+    release, over = asyncio.Event(), asyncio.Event()
+
+    async def core() -> AsyncIterator[int]:
+        try:
+            ctrl_c()
+            await asyncio.Event().wait()
+            yield 1
+        finally:
+            ctrl_c()
+            await release.wait()
+            steps.append("cleaned")
+            over.set()
+
+    async def let_go() -> None:
+        release.set()
+        await over.wait()
+
+    stream = iterate(core)
+    with pytest.raises(KeyboardInterrupt), stream:
+        next(stream)
+    assert steps == []
+    run(let_go)
+    assert steps == ["cleaned"]
 
 
 @posix

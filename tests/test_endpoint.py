@@ -116,6 +116,10 @@ class Scripted:
         """Note it."""
         self.log.append("token")
 
+    async def settle(self) -> None:
+        """Note it."""
+        self.log.append("settle")
+
     async def aclose(self) -> None:
         """Do nothing."""
 
@@ -275,14 +279,14 @@ async def test_events_come_as_their_bytes_do() -> None:
         async for event in events:
             if isinstance(event, TextDelta):
                 transport.log.append(event.text)
-    assert transport.log == ["open", 0, 1, "token", "a", 2, "b", 3, 4, "close"]
+    assert transport.log == ["open", 0, 1, "token", "a", 2, "b", 3, 4, "settle", "close"]
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize(
     ("pieces", "log"),
     [
-        ((b": ping\n\n", ROLE, STOP, DONE), ["open", 0, 1, 2, 3, "token", "close"]),
+        ((b": ping\n\n", ROLE, STOP, DONE), ["open", 0, 1, 2, 3, "token", "settle", "close"]),
         ((ROLE, frame('{"reasoning_content":"hm"}'), STOP), ["open", 0, 1, "token", 2, "close"]),
         (
             (ROLE, frame('{"tool_calls":[{"index":0,"id":"x","function":{"name":"f"}}]}'), STOP),

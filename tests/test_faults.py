@@ -37,6 +37,9 @@ from antiphon.errors import (
 from antiphon.events import End, Start, TextDelta, fold
 from antiphon.testing import Fault, Upstream
 from antiphon.transport import Timeout
+from antiphon.wire.anthropic import Anthropic
+from antiphon.wire.codec import Codec
+from antiphon.wire.openai_chat import OpenAIChat
 from tests.calling import Asked, Question, in_loop
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -469,6 +472,18 @@ def test_a_server_that_wakes_up(ask: Ask, upstream: Upstream) -> None:
     failure(APITimeoutError, ask, True, timeout=SOON)
     upstream.fault = None
     assert ask(True).text == TEXT
+
+
+@pytest.mark.parametrize("codec", [OpenAIChat(), Anthropic()], ids=lambda codec: codec.name)
+def test_an_open_end(codec: Codec) -> None:
+    """An answer that said that it is over ends, though the server never ends its body; that connection is given up."""
+    with Upstream("All of it", fault=Fault.stall(after=1000), codec=codec) as server:
+        name = "anthropic" if codec.name == "anthropic" else None
+        base_url = server.base_url.removesuffix("/v1") if name else server.base_url
+        with Client(provider=name, base_url=base_url, api_key="any", timeout=PATIENT) as client:
+            chunks = list(client.chat.completions.create("hi", "m", stream=True))
+        assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices) == "All of it"
+        assert server.wait_until_left()
 
 
 # --- servers that say too much

@@ -14,14 +14,11 @@ import pytest
 from antiphon import llama
 from antiphon.errors import LocalModelError, MissingExtraError, ModelNotFoundError
 from antiphon.llama import Settings
-from tests.local_models import model_file
-
-__all__ = ["model_file"]
 
 SETTINGS = Settings(name="m", context=64, parallel=2)
 
 
-class Library:
+class _Library:
     """Stands in for xllamacpp on a machine with other devices, and keeps the parameters; it loads nothing."""
 
     def __init__(self, *devices: str) -> None:
@@ -167,7 +164,7 @@ def test_library_is_broken(
 def test_settings(devices: list[str], batch: int, fit: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """A model gets its context for each conversation, a key, no address but loopback, and batches by the device."""
     monkeypatch.setenv("ANTIPHON_LOCAL_THREADS", "3")
-    library = Library(*devices)
+    library = _Library(*devices)
     with pytest.raises(LocalModelError, match=r"llama\.cpp cannot load m\.gguf: .* Try another; with ANTIPHON_DEBUG=1"):
         llama.load(library, Path("m.gguf"), SETTINGS, remedy="Try another")
     params = library.params

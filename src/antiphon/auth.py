@@ -9,14 +9,16 @@ from __future__ import annotations
 import hmac
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping
-from typing import NoReturn, Protocol, Self
-from urllib.parse import quote
+from importlib import import_module
+from typing import Any, NoReturn, Protocol, Self
+from urllib.parse import quote, urlsplit
 
-from antiphon.errors import AntiphonError
+from antiphon.errors import AntiphonError, MissingAPIKeyError, MissingExtraError
 from antiphon.wire.codec import Headers, HTTPRequest
 
-__all__ = ["Auth", "HiddenHeaders", "Secret", "bearer", "find_key", "header", "no_auth", "redact"]
+__all__ = ["AWSSignature", "Auth", "HiddenHeaders", "Secret", "bearer", "find_key", "header", "no_auth", "redact"]
 
 _MASK = "…"
 _SHORTEST = 8
@@ -119,6 +121,66 @@ def header(name: str, secret: Secret) -> Auth:
     """Sign with the bare key in the field *name*: `x-api-key`, `api-key`, `x-goog-api-key`."""
     fields = HiddenHeaders({name.lower(): secret.reveal()})
     return lambda request, url, /: fields
+
+
+class AWSSignature:
+    """Sign with Signature Version 4, as AWS wants it, by way of botocore, which comes with the extra `bedrock`.
+
+    Credentials are those that every tool of AWS finds: variables, files, profiles, single sign-on, the machine's role.
+    They are looked for, and renewed, when a request is signed, which may read files and ask other hosts: call it in a
+    thread. Signed are method, host, path and body; further header fields may be added to the request.
+
+    Args:
+        service: The name that is signed for: `bedrock`.
+    """
+
+    def __init__(self, service: str) -> None:
+        self._service = service
+        self._credentials: Any = None
+
+    def __call__(self, request: HTTPRequest, url: str, /) -> Headers:
+        """Sign *request* for *url*, whose host or else the environment tells the region.
+
+        Raises:
+            MissingExtraError: botocore is not installed.
+            MissingAPIKeyError: There are no credentials, or they cannot be renewed.
+            AntiphonError: Nothing tells the region.
+        """
+        try:
+            auth, awsrequest, failures, session = (
+                import_module(f"botocore.{name}") for name in ("auth", "awsrequest", "exceptions", "session")
+            )
+        except ModuleNotFoundError:
+            raise MissingExtraError(
+                "Amazon Bedrock needs AWS_BEARER_TOKEN_BEDROCK in the environment, or botocore to sign with AWS "
+                "credentials, which is not installed: pip install 'antiphon[bedrock]'",
+                provider="bedrock",
+            ) from None
+        try:
+            if self._credentials is None:
+                self._credentials = session.Session().get_credentials()
+            frozen = None if self._credentials is None else self._credentials.get_frozen_credentials()
+        except failures.BotoCoreError as error:
+            raise MissingAPIKeyError(f"AWS gives no credentials: {error}") from error
+        if frozen is None:
+            raise MissingAPIKeyError(
+                "No AWS credentials were found. Set AWS_BEARER_TOKEN_BEDROCK to a Bedrock API key, or "
+                "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or choose a profile with AWS_PROFILE."
+            )
+        signed = awsrequest.AWSRequest(method=request.method, url=url, data=request.body)
+        auth.SigV4Auth(frozen, self._service, _region(url)).add_auth(signed)
+        return HiddenHeaders({name.lower(): value for name, value in signed.headers.items()})
+
+
+def _region(url: str) -> str:
+    """Return the region in the name of an AWS host, such as `bedrock-runtime.us-east-1.amazonaws.com`."""
+    host = urlsplit(url).hostname or ""
+    if found := re.search(r"(?:^|\.)[a-z-]+\.([a-z]{2,}(?:-[a-z]+)+-\d)\.", host):
+        return found[1]
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        if region := os.environ.get(name, "").strip():
+            return region
+    raise AntiphonError(f"Nothing tells the AWS region of {host!r}. Set AWS_REGION in the environment.")
 
 
 def find_key(explicit: str | Secret | None, env_names: Iterable[str]) -> Secret | None:

@@ -45,7 +45,6 @@ by nest_asyncio or nest_asyncio2 and in a Jupyter or IPython kernel, where users
 
 _NESTED: tuple[Nested, ...] = get_args(Nested)
 _WINDOW = 64
-_HALF = _WINDOW // 2
 _CLEANUP_SECONDS = 1.0
 # The wait for a lock is cut into pieces, and signals are seen between them. On Windows a signal does not interrupt such
 # a wait; elsewhere it does, unless it comes after the last look at signals and before the system call.
@@ -125,7 +124,7 @@ class Iteration(Iterator[T]):
             except IndexError:
                 pass  # wait below, or this would become the context of the generator's errors
             else:
-                if self._stream.parked and not len(self._items) % _HALF:  # half full, or empty
+                if self._stream.parked and not self._items:  # one change of threads for all that the window holds
                     self._stream.resume()
                 return item
             return self._wait()
@@ -162,7 +161,7 @@ class Iteration(Iterator[T]):
         # The consumer's thread has most likely let go just now, by `break`. Any other comes here through the garbage
         # collector, and must not be held up: it may be the very loop (which may have the ident of a thread that ended).
         if threading.get_ident() == self._thread and not stream.bridge.needs(_here()) and not sys.is_finalizing():
-            stream.join(_CLEANUP_SECONDS)
+            stream.join(0 if stream.impatient else _CLEANUP_SECONDS)
 
     def _wait(self) -> T:
         stream = self._stream
@@ -200,10 +199,15 @@ class Iteration(Iterator[T]):
         if stream.bridge not in _bridges:
             stream.finished = True
         elif not stream.finished:
+            patient, stream.impatient = not stream.impatient, True  # a second Ctrl-C may come at any point from here on
             stream.stop()
             if stream.bridge.needs(_here()):
+                stream.impatient = not patient
+                return None
+            if not patient:
                 return None
             stream.join()
+            stream.impatient = False
         self._items.clear()
         error, stream.error = stream.error, None
         return error if stream.stopping else None
@@ -380,6 +384,8 @@ class _Stream(_Job[None], Generic[T]):
         self.items: deque[T] = deque()
         self.parked = False
         """Whether the task waits for room among the items."""
+        self.impatient = False
+        """Whether the wait for its clean-up was interrupted: nobody waits for it again."""
         self._room = asyncio.Event()
 
     def resume(self) -> None:
@@ -405,7 +411,7 @@ class _Stream(_Job[None], Generic[T]):
     async def _park(self) -> None:
         self._room.clear()
         self.parked = True
-        if len(self.items) > _HALF:
+        if self.items:
             await self._room.wait()
         self.parked = False
 

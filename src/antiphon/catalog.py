@@ -48,16 +48,14 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Whether `stream_options.include_usage` may be sent; where not, usage comes unasked or not at all."""
     reasoning_field: Literal["reasoning", "reasoning_content"] | None = None
     """Where reasoning comes and goes back; `None` where no source says: read both, send neither."""
-    reasoning_back: bool = False
-    """Whether reasoning must be sent back on the assistant's turns."""
     think_tags: bool = False
-    """Whether reasoning may come inside the text, between `<think>` and `</think>` (the first may be missing)."""
+    """Whether reasoning may come inside the text, between `<think>` and `</think>`."""
     developer_role: bool = False
     """Whether messages of the role `developer` are understood; where not, they are sent as `system`."""
-    empty_finish: bool = False
-    """Whether a finish reason of `""` ends an answer as `stop` or `tool_calls` would."""
     unsupported: tuple[str, ...] = ()
     """Request fields that are refused with an error."""
+    deployments: bool = False
+    """Whether a model is a deployment that stands in the path, as with classic Azure."""
 
 
 class ProviderRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -70,13 +68,24 @@ class ProviderRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     codec: str
     """Name of the wire format: `openai-chat`; `local` for the model in this process."""
     base_url: str
-    """Without a trailing slash; `{NAME}` stands for an environment variable. Read it through `url()`."""
+    """Without a trailing slash; `{NAME}` stands for an environment variable, `{ONE|OTHER}` for the first of two that is
+    set. Read it through `url()`."""
     key: tuple[str, ...] = ()
     """Environment variables that may hold the key; the first that is set wins. Empty: the provider takes none."""
     key_header: str | None = None
     """The header field for the bare key, where it does not go into `authorization`."""
     key_required: bool = True
     """Whether calls need a key, where `key` is not empty."""
+    signing: Literal["aws"] | None = None
+    """How requests are signed where no key is set: `aws`, with the credentials that AWS's own tools find."""
+    embeddings: str | None = None
+    """Name of the format for embeddings, where it is not that of `codec`."""
+    same_as: str | None = None
+    """The `id` of the provider that this is, by another of its APIs: models are listed there."""
+    query: str | None = None
+    """What every URL ends in; written like `base_url`."""
+    models_url: str | None = None
+    """Where models are listed, if not at `base_url`; written like that."""
     docs: str | None = None
     """Where the provider lists its models."""
     default_model: str | None = None
@@ -119,18 +128,32 @@ class ProviderRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
                 return value.rstrip("/")
         if self.host_env and (host := os.environ.get(self.host_env, "").strip(" \"'")):
             return _host_url(host, self.base_url)
-        return re.sub(r"\{(\w+)\}", self._variable, self.base_url)
+        return self._filled(self.base_url)
+
+    def list_url(self) -> str | None:
+        """Return the base URL of the list of models, if it is another one, as the environment has it now."""
+        moved = any(os.environ.get(variable, "").strip() for variable in (self.url_env, *self.base_url_env))
+        return None if moved or self.models_url is None else self._filled(self.models_url)
+
+    def url_query(self) -> str:
+        """Return what every URL ends in, as the environment has it now; mostly nothing."""
+        return "" if self.query is None else self._filled(self.query)
+
+    def _filled(self, url: str) -> str:
+        return re.sub(r"\{(\w+(?:\|\w+)*)\}", self._variable, url)
 
     def _variable(self, match: re.Match[str]) -> str:
-        value = os.environ.get(match[1], "").strip().rstrip("/")
-        ways_out = f"Set {match[1]} in the environment, or {self.url_env} to the whole base URL."
+        names = match[1].split("|")
+        name = next((name for name in names if os.environ.get(name, "").strip()), names[0])
+        value = os.environ.get(name, "").strip().rstrip("/")
+        ways_out = f"Set {name} in the environment, or {self.url_env} to the whole base URL."
         if not value:
             raise AntiphonError(f"The address of {self.name} depends on the account. {ways_out}", provider=self.id)
         if match.start() == 0:
             return value if "://" in value else f"https://{value}"
         if not re.fullmatch(r"[\w.-]+", value, re.ASCII):
             # Anything more could send the key to another host.
-            raise AntiphonError(f"The value of {match[1]} is not a plain account name. {ways_out}", provider=self.id)
+            raise AntiphonError(f"The value of {name} is not a plain account name. {ways_out}", provider=self.id)
         return value
 
 

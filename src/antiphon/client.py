@@ -6,7 +6,7 @@ Nothing is kept between calls but connections.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Generator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Generator, Iterator, Sequence
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Literal, Self, TypeAlias, Unpack, overload
@@ -15,9 +15,12 @@ from antiphon import bridge
 from antiphon.auth import Secret
 from antiphon.bridge import Nested
 from antiphon.completion import Completion, CompletionChunk
-from antiphon.core import ChatParams, Core, Messages, Model
+from antiphon.core import ChatParams, Core, EmbeddingParams, Messages, Model, Prepared
+from antiphon.embedding import Embeddings
 from antiphon.errors import StreamError
 from antiphon.events import Event, Folder
+from antiphon.structured import AsyncParseMethods, ParseMethods
+from antiphon.tool_loop import AsyncRunMethods, RunMethods
 from antiphon.transport import Timeout, Transport
 
 __all__ = ["AsyncClient", "AsyncCompletionStream", "AsyncStream", "Client", "CompletionStream", "Stream"]
@@ -44,8 +47,8 @@ class AsyncStream(AsyncIterator[CompletionChunk]):
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> CompletionChunk:
-        return await self._chunks.__anext__()
+    def __anext__(self) -> Awaitable[CompletionChunk]:
+        return self._chunks.__anext__()
 
     async def __aenter__(self) -> Self:
         return self
@@ -67,14 +70,15 @@ class AsyncStream(AsyncIterator[CompletionChunk]):
 class _Accumulation:
     """What an accumulating stream knows, in either world."""
 
-    def __init__(self) -> None:
+    def __init__(self, prepared: Prepared) -> None:
+        self._prepared = prepared
         self._folder = Folder()
         self._waiting: list[CompletionChunk] = []
 
     @property
     def current_completion_snapshot(self) -> Completion:
         """The answer as far as it was iterated."""
-        return self._folder.completion()
+        return self._prepared.folded(self._folder)
 
     def _take(self, step: tuple[Event, list[CompletionChunk]]) -> None:
         event, chunks = step
@@ -82,15 +86,15 @@ class _Accumulation:
         self._waiting = chunks[::-1]
 
     def _broke(self, error: StreamError) -> None:
-        error.received = self._folder.completion()
+        error.received = self.current_completion_snapshot
 
 
 class CompletionStream(_Accumulation, Iterator[CompletionChunk]):
     """The chunks of one answer, put together on the way; use it in a `with` block."""
 
-    def __init__(self, steps: bridge.Iteration[tuple[Event, list[CompletionChunk]]]) -> None:
-        super().__init__()
-        self._steps = steps
+    def __init__(self, prepared: Prepared, nested: Nested | None) -> None:
+        super().__init__(prepared)
+        self._steps = bridge.iterate(prepared.steps, nested=nested)
 
     def __enter__(self) -> Self:
         return self
@@ -113,7 +117,7 @@ class CompletionStream(_Accumulation, Iterator[CompletionChunk]):
         """Take the rest of the stream and return the whole answer."""
         for _ in self:
             pass
-        return self._folder.completion()
+        return self.current_completion_snapshot
 
     def close(self) -> None:
         """End the upstream, if the answer is not complete; may be called again."""
@@ -123,9 +127,9 @@ class CompletionStream(_Accumulation, Iterator[CompletionChunk]):
 class AsyncCompletionStream(_Accumulation, AsyncIterator[CompletionChunk]):
     """The chunks of one answer, put together on the way; use it in an `async with` block."""
 
-    def __init__(self, steps: AsyncGenerator[tuple[Event, list[CompletionChunk]], None]) -> None:
-        super().__init__()
-        self._steps = steps
+    def __init__(self, prepared: Prepared) -> None:
+        super().__init__(prepared)
+        self._steps = prepared.steps()
 
     async def __aenter__(self) -> Self:
         return self
@@ -151,7 +155,7 @@ class AsyncCompletionStream(_Accumulation, AsyncIterator[CompletionChunk]):
         """Take the rest of the stream and return the whole answer."""
         async for _ in self:
             pass
-        return self._folder.completion()
+        return self.current_completion_snapshot
 
     async def aclose(self) -> None:
         """End the upstream, if the answer is not complete; may be called again."""
@@ -187,6 +191,7 @@ class AsyncClient:
     ) -> None:
         self._core = Core(provider, api_key, base_url, timeout, transport, strict)
         self.chat = _AsyncChat(self._core)
+        self.embeddings = _AsyncEmbeddings(self._core)
         self.models = _AsyncModels(self._core)
 
     async def __aenter__(self) -> Self:
@@ -211,7 +216,7 @@ class _AsyncChat:
         self.completions = _AsyncCompletions(core)
 
 
-class _AsyncCompletions:
+class _AsyncCompletions(AsyncRunMethods, AsyncParseMethods):
     def __init__(self, core: Core) -> None:
         self._core = core
 
@@ -249,9 +254,38 @@ class _AsyncCompletions:
         prepared = self._core.prepare(messages, model, params, stream=stream)
         return AsyncStream(prepared.chunks()) if stream else prepared.complete()
 
+    async def count_tokens(self, messages: Messages, model: str = "", **params: Unpack[ChatParams]) -> int:
+        """Ask the provider how many input tokens the same arguments to `create` would have.
+
+        Raises:
+            BadRequestError: The provider has no way to tell.
+        """
+        return await self._core.count_tokens(messages, model, params)
+
     def stream(self, messages: Messages, model: str = "", **params: Unpack[ChatParams]) -> AsyncCompletionStream:
         """Ask for an answer in pieces that is put together on the way: `async with … as stream`."""
-        return AsyncCompletionStream(self._core.prepare(messages, model, params, stream=True).steps())
+        return AsyncCompletionStream(self._core.prepare(messages, model, params, stream=True))
+
+
+class _AsyncEmbeddings:
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    async def create(
+        self, input: str | Sequence[str], model: str = "", **params: Unpack[EmbeddingParams]
+    ) -> Embeddings:
+        """Turn texts into vectors.
+
+        Args:
+            input: A text, or several.
+            model: As for chat completions: `provider/model`, or as the client's own provider names it.
+            **params: `dimensions`, `input_type`, `user`, `extra_body`, `extra_headers`, `timeout`, `strict`.
+
+        Raises:
+            BadRequestError: The provider has no embeddings, or refused the request.
+            ProviderNotFoundError, ModelNotFoundError, MissingAPIKeyError: Nobody can be asked.
+        """
+        return await self._core.embed(input, model, params)
 
 
 class _AsyncModels:
@@ -287,6 +321,7 @@ class Client:
         self._core = Core(provider, api_key, base_url, timeout, transport, strict)
         self._nested: Nested | None = nested
         self.chat = _Chat(self._core, nested)
+        self.embeddings = _Embeddings(self._core, nested)
         self.models = _Models(self._core, nested)
 
     def __enter__(self) -> Self:
@@ -307,7 +342,7 @@ class _Chat:
         self.completions = _Completions(core, nested)
 
 
-class _Completions:
+class _Completions(RunMethods, ParseMethods):
     def __init__(self, core: Core, nested: Nested | None) -> None:
         self._core = core
         self._nested: Nested | None = nested
@@ -342,10 +377,28 @@ class _Completions:
             return bridge.iterate(prepared.chunks, nested=self._nested)
         return bridge.run(prepared.complete, nested=self._nested)
 
+    def count_tokens(self, messages: Messages, model: str = "", **params: Unpack[ChatParams]) -> int:
+        """Ask the provider how many input tokens the same arguments to `create` would have.
+
+        Raises:
+            BadRequestError: The provider has no way to tell.
+        """
+        return bridge.run(self._core.count_tokens, messages, model, params, nested=self._nested)
+
     def stream(self, messages: Messages, model: str = "", **params: Unpack[ChatParams]) -> CompletionStream:
         """Ask for an answer in pieces that is put together on the way: `with … as stream`."""
         prepared = self._core.prepare(messages, model, params, stream=True)
-        return CompletionStream(bridge.iterate(prepared.steps, nested=self._nested))
+        return CompletionStream(prepared, self._nested)
+
+
+class _Embeddings:
+    def __init__(self, core: Core, nested: Nested | None) -> None:
+        self._core = core
+        self._nested: Nested | None = nested
+
+    def create(self, input: str | Sequence[str], model: str = "", **params: Unpack[EmbeddingParams]) -> Embeddings:
+        """Turn texts into vectors. Arguments and errors are those of `AsyncClient.embeddings.create`."""
+        return bridge.run(self._core.embed, input, model, params, nested=self._nested)
 
 
 class _Models:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import timedelta
-from types import NoneType
-from typing import Any, TypeAlias, TypedDict, cast
+from types import NoneType, TracebackType
+from typing import Any, Self, TypeAlias, TypedDict, cast
 
 import anyio
 import msgspec
@@ -17,19 +17,22 @@ from antiphon.auth import Secret
 from antiphon.catalog import ProviderRow, providers
 from antiphon.chunks import Chunker
 from antiphon.completion import Completion, CompletionChunk
+from antiphon.embedding import EmbeddingRequest, Embeddings, InputType
 from antiphon.endpoint import Endpoint
-from antiphon.errors import AntiphonError, StreamError
+from antiphon.errors import AntiphonError, BadRequestError, StreamError
 from antiphon.events import End, Event, Folder, Start, TextDelta, UnknownEvent, UsageUpdate
-from antiphon.handler import Call, Handler
+from antiphon.handler import Call, Embedder, Handler
 from antiphon.http.exchange import HTTPTransport
 from antiphon.resolve import ANY_MODEL, DEFAULT_MODEL, Resolver
+from antiphon.thoughts import ThinkTags, split_thoughts
 from antiphon.threads import in_thread
+from antiphon.tools import AnyTool, definition
 from antiphon.transport import Timeout, Transport
 from antiphon.types import ChatRequest, Message, Usage
 from antiphon.wire.openai_message import NAME
 from antiphon.wire.openai_request import decode_request
 
-__all__ = ["ChatParams", "Core", "Messages", "Model", "Prepared", "chat_request"]
+__all__ = ["ChatParams", "Core", "EmbeddingParams", "Messages", "Model", "Prepared", "chat_request"]
 
 logger = logging.getLogger("antiphon")
 
@@ -37,8 +40,8 @@ Messages: TypeAlias = str | Sequence[Mapping[str, Any] | Message]
 """A conversation: OpenAI-style dicts, `Message` objects, both mixed, or one string for a single user message."""
 
 
-class ChatParams(TypedDict, total=False):
-    """What a call may set besides its messages and model, by OpenAI's names. `None` is the same as not set."""
+class _Params(TypedDict, total=False):
+    """What every kind of call may set."""
 
     temperature: float | None
     top_p: float | None
@@ -53,10 +56,8 @@ class ChatParams(TypedDict, total=False):
     logprobs: bool | None
     top_logprobs: int | None
     logit_bias: Mapping[str, int] | None
-    tools: Sequence[Mapping[str, Any]] | None
     tool_choice: str | Mapping[str, Any] | None
     parallel_tool_calls: bool | None
-    response_format: Mapping[str, Any] | None
     reasoning_effort: str | None
     verbosity: str | None
     modalities: Sequence[str] | None
@@ -78,18 +79,43 @@ class ChatParams(TypedDict, total=False):
     """The clocks of this call; a number is the total in seconds."""
     strict: bool | None
     """Whether what the provider's format cannot express is an error rather than an entry in `losses`."""
+    think_tags: ThinkTags | None
+    """Whether thoughts between `<think>` and `</think>` in the text are told as reasoning; `"open"`: the text begins
+    with them, without the first tag. Not set: only for servers known to send them."""
 
 
-_LOCAL = frozenset({"extra_body", "extra_headers", "timeout", "strict"})
+class RunParams(_Params, total=False):
+    """`ChatParams` without the tools, which `run` takes itself."""
+
+    response_format: Mapping[str, Any] | None
+
+
+class ParseParams(_Params, total=False):
+    """`ChatParams` without the form of the answer, which `parse` takes itself."""
+
+    tools: Sequence[AnyTool] | None
+
+
+class ChatParams(_Params, total=False):
+    """What a call may set besides its messages and model, by OpenAI's names. `None` is the same as not set."""
+
+    tools: Sequence[AnyTool] | None
+    """Functions, whose definitions are sent (to have them called, see `run`), or definitions as OpenAI's dicts."""
+    response_format: Mapping[str, Any] | None
+
+
+_LOCAL = frozenset({"extra_body", "extra_headers", "timeout", "strict", "think_tags"})
 _KNOWN = frozenset(ChatParams.__annotations__)
 # Abstract classes come last: to ask for one takes several times as long, and every value of a request is asked.
-_ATOMS = (str, int, float, NoneType)
+_ATOMS = frozenset((str, int, float, bool, NoneType))
 _OBJECTS = (dict, Mapping)
 _ARRAYS = (list, tuple)
 
 
-def chat_request(messages: Messages, model: str, params: Mapping[str, Any], *, stream: bool) -> ChatRequest:
-    """Make the neutral request of a call.
+def chat_request(
+    messages: Messages, model: str, params: Mapping[str, Any], *, stream: bool, format: str = NAME
+) -> ChatRequest:
+    """Make the neutral request of a call, whose `extra_body` is in the words of *format*.
 
     Raises:
         BadRequestError: A value of the wrong type; `param` is its path, such as `$.messages[0].role`.
@@ -100,9 +126,14 @@ def chat_request(messages: Messages, model: str, params: Mapping[str, Any], *, s
     given = {key: _plain(value) for key, value in params.items() if value is not None and key not in _LOCAL}
     if isinstance(messages, str):
         messages = [Message.user(messages)]
+    if isinstance(given.get("tools"), list):
+        given["tools"] = [definition(tool) for tool in given["tools"]]
     listed: Any = [m if isinstance(m, Message) else _plain(m) for m in messages] if _iterable(messages) else messages
     more: Mapping[str, Any] = params.get("extra_body") or {}
-    request = decode_request({"model": model, "messages": listed, **given, **more}, exact=False).but(stream=stream)
+    if format != NAME:
+        request = decode_request({"model": model, "messages": listed, **given, "stream": stream}, exact=False)
+        return request.but(extra={**(request.extra or {}), format: dict(more)}) if more else request
+    request = decode_request({"model": model, "messages": listed, **given, **more, "stream": stream}, exact=False)
     nulls = {key: None for key, value in more.items() if value is None and key != "stream"}
     if not nulls:
         return request
@@ -116,7 +147,7 @@ def _iterable(value: Any) -> bool:
 
 def _plain(value: Any) -> Any:
     """Return *value* with tuples and other mappings as lists and dicts, which is what JSON has."""
-    if isinstance(value, _ATOMS):
+    if type(value) in _ATOMS:
         return value
     if isinstance(value, _OBJECTS):
         return {key: _plain(item) for key, item in cast(Mapping[str, Any], value).items()}
@@ -125,12 +156,26 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _unknown_parameter(name: str) -> str:
+def _unknown_parameter(name: str, known: Collection[str] = _KNOWN, what: str = "A chat completion") -> str:
     from difflib import get_close_matches  # only needed to word an error
 
-    near = get_close_matches(name, _KNOWN, n=1)
+    near = get_close_matches(name, known, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    return f"A chat completion has no parameter {name!r}.{hint} Fields of one provider go into extra_body={{…}}."
+    return f"{what} has no parameter {name!r}.{hint} Fields of one provider go into extra_body={{…}}."
+
+
+class EmbeddingParams(TypedDict, total=False):
+    """What a call for embeddings may set besides its texts and model. `None` is the same as not set."""
+
+    dimensions: int | None
+    input_type: InputType | None
+    """What the vectors are for."""
+    user: str | None
+    extra_body: Mapping[str, Any] | None
+    """Further fields of the request, as the provider names them."""
+    extra_headers: Mapping[str, str] | None
+    timeout: float | timedelta | Timeout | None
+    strict: bool | None
 
 
 class Model(msgspec.Struct, frozen=True):
@@ -165,15 +210,57 @@ class Core:
     ) -> Prepared:
         """Check everything that can be checked before anything runs."""
         handler, name = self._resolver.find(model, provider)
-        request = chat_request(messages, name, params, stream=stream)
+        format = handler.codec.name if isinstance(handler, Endpoint) else NAME
+        request = chat_request(messages, name, params, stream=stream, format=format)
+        call = self._call(params)
+        tags = params.get("think_tags")
+        if tags is None:
+            tags = isinstance(handler, Endpoint) and handler.think_tags
+        return Prepared(handler, request, call, separate_usage=bool(request.include_usage), think_tags=tags)
+
+    def _call(self, params: ChatParams | EmbeddingParams) -> Call:
         timeout, strict = params.get("timeout"), params.get("strict")
-        headers = {key.lower(): value for key, value in (params.get("extra_headers") or {}).items()}
-        call = Call(
+        return Call(
             timeout=self._timeout if timeout is None else Timeout.of(timeout),
             strict=self._strict if strict is None else strict,
-            headers=headers,
+            headers={key.lower(): value for key, value in (params.get("extra_headers") or {}).items()},
         )
-        return Prepared(handler, request, call, separate_usage=bool(request.include_usage))
+
+    async def count_tokens(self, messages: Messages, model: str, params: ChatParams) -> int:
+        """Ask the provider how many input tokens a request would have.
+
+        Raises:
+            BadRequestError: The provider has no way to tell.
+        """
+        prepared = self.prepare(messages, model, params, stream=False)
+        if not isinstance(prepared.handler, Endpoint):
+            raise BadRequestError(f"The provider {prepared.handler.name!r} has no way to count tokens.")
+        return await prepared.handler.count_tokens(prepared.request, prepared.call)
+
+    async def embed(self, texts: str | Sequence[str], model: str, params: EmbeddingParams) -> Embeddings:
+        """Ask the provider for the vectors of *texts*.
+
+        Raises:
+            BadRequestError: The provider has no embeddings, or *texts* are not texts.
+        """
+        if unknown := sorted(params.keys() - EmbeddingParams.__annotations__.keys()):
+            raise TypeError(_unknown_parameter(unknown[0], EmbeddingParams.__annotations__, "A call for embeddings"))
+        handler, name = self._resolver.find(model)
+        listed = (texts,) if isinstance(texts, str) else tuple(texts)
+        if not listed or not all(isinstance(text, str) for text in listed):
+            raise BadRequestError("$.input must be a text or a list of texts, with one at least.", param="$.input")
+        if not isinstance(handler, Embedder):
+            raise BadRequestError(f"The provider {handler.name!r} has no embeddings.")
+        more = dict(params.get("extra_body") or {})
+        request = EmbeddingRequest(
+            name,
+            listed,
+            params.get("dimensions"),
+            params.get("input_type"),
+            params.get("user"),
+            extra={handler.embedding_format: more} if more else None,
+        )
+        return await handler.embed(request, self._call(params))
 
     async def models(self) -> list[Model]:
         """List what can be asked for.
@@ -201,7 +288,7 @@ class Core:
         known = await in_thread(providers)  # looks through what is installed
         async with anyio.create_task_group() as group:
             for row in known.values():
-                if isinstance(row, ProviderRow) and row.key and row.key_set():
+                if isinstance(row, ProviderRow) and row.same_as is None and row.key_set():
                     group.start_soon(ask, row)
         return [model for name in sorted(found, key=lambda name: (name != "local", name)) for model in found[name]]
 
@@ -218,11 +305,14 @@ class Core:
 class Prepared:
     """One call, ready to run, once."""
 
-    def __init__(self, handler: Handler, request: ChatRequest, call: Call, *, separate_usage: bool) -> None:
+    def __init__(
+        self, handler: Handler, request: ChatRequest, call: Call, *, separate_usage: bool, think_tags: ThinkTags = False
+    ) -> None:
         self.handler = handler
         self.request = request
         self.call = call
         self.separate_usage = separate_usage
+        self.think_tags: ThinkTags = think_tags
 
     async def complete(self) -> Completion:
         """Run it and return the whole answer.
@@ -232,99 +322,135 @@ class Prepared:
         """
         folder = Folder()
         try:
-            async with aclosing(self._events()) as events:
-                async for event in events:
-                    folder.add(event)
+            with self._watch() as watch:
+                async with aclosing(self._events()) as events:
+                    async for event in events:
+                        watch.see(event)
+                        folder.add(event)
+                watch.over()
         except StreamError as error:
-            error.received = folder.completion()
+            error.received = self.folded(folder)
             raise
+        return self.folded(folder)
+
+    def folded(self, folder: Folder) -> Completion:
+        """Return what *folder* made of the events so far, with the receipt of the call."""
         completion, losses = folder.completion(), tuple(self.call.losses)
         return msgspec.structs.replace(completion, losses=losses) if losses else completion
 
     async def chunks(self) -> AsyncGenerator[CompletionChunk, None]:
         """Run it and give the answer in pieces."""
         chunker = Chunker(separate_usage=self.separate_usage)
-        async with aclosing(self._events()) as events:
-            async for event in events:
-                for chunk in chunker.feed(event):
-                    yield chunk
+        with self._watch() as watch:
+            async with aclosing(self._events()) as events:
+                async for event in events:
+                    if watch.silent or type(event) is not TextDelta:  # more text tells it nothing
+                        watch.see(event)
+                    for chunk in chunker.feed(event):
+                        yield chunk
+            watch.over()
 
     async def steps(self) -> AsyncGenerator[tuple[Event, list[CompletionChunk]], None]:
         """Run it and give each event with the chunks it makes, for who puts the answer together on the way."""
         chunker = Chunker(separate_usage=self.separate_usage)
-        async with aclosing(self._events()) as events:
-            async for event in events:
-                yield event, chunker.feed(event)
+        with self._watch() as watch:
+            async with aclosing(self._events()) as events:
+                async for event in events:
+                    watch.see(event)
+                    yield event, chunker.feed(event)
+            watch.over()
 
     async def text(self) -> AsyncGenerator[str, None]:
         """Run it and give the text of the first choice in pieces."""
-        async with aclosing(self._events()) as events:
-            async for event in events:
-                if type(event) is TextDelta and event.choice == 0 and event.text:
-                    yield event.text
-
-    async def _events(self) -> AsyncGenerator[Event, None]:
-        """Give the events, hold the provider to ending them, and log one line when it is over."""
-        record = _Record(self.handler.name, self.request)
-        try:
-            async with aclosing(self.handler(self.request, self.call)) as events:
+        with self._watch() as watch:
+            async with aclosing(self._events()) as events:
                 async for event in events:
-                    if record.silent or type(event) is not TextDelta:  # more text tells it nothing
-                        record.see(event)
-                        if record.ended and record.silent:
-                            raise self._broken("said nothing at all.")
-                    yield event
-            if not record.ended:
-                raise self._broken("stopped without saying that its answer is complete.")
-        except Exception as error:
-            record.outcome = type(error).__name__
-            raise
-        except BaseException:  # closed or cancelled by the caller, who may well have had all of it
-            record.outcome = "ok" if record.ended else "abandoned"
-            raise
-        finally:
-            record.log()
+                    watch.see(event)
+                    if type(event) is TextDelta and event.choice == 0 and event.text:
+                        yield event.text
+            watch.over()
 
-    def _broken(self, what: str) -> StreamError:
-        name = self.handler.name
-        return StreamError(f"The provider {name!r} {what}", provider=name, model=self.request.model)
+    def _events(self) -> AsyncGenerator[Event, None]:
+        events = self.handler(self.request, self.call)
+        return split_thoughts(events, self.think_tags) if self.think_tags else events
+
+    def _watch(self) -> _Watch:
+        return _Watch(self.handler.name, self.request.model)
 
 
-class _Record:
-    """What the log line of one call says: never a prompt, an answer or a key."""
+class _Watch:
+    """Sees every event of one call: holds the provider to ending its answer, and logs one line when it is over.
 
-    def __init__(self, provider: str, request: ChatRequest) -> None:
+    The line says who answered, how long it took and what it used: never a prompt, an answer or a key.
+    """
+
+    __slots__ = ("_began", "_ended", "_model", "_provider", "_usage", "silent")
+
+    def __init__(self, provider: str, model: str) -> None:
         self._provider = provider
-        self._model = request.model
+        self._model = model
         self._began = time.perf_counter()
         self._usage: Usage | None = None
+        self._ended = False
         self.silent = True
-        self.ended = False
-        self.outcome = "ok"
+        """Whether nothing was said yet."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if logger.isEnabledFor(logging.INFO):
+            self._log("ok" if kind is None else self._outcome(kind))
 
     def see(self, event: Event) -> None:
+        """Take note of the next event.
+
+        Raises:
+            StreamError: It is the end of an answer that said nothing at all.
+        """
         kind = type(event)
         if kind is UsageUpdate:
             self._used(cast(UsageUpdate, event).usage)
         elif kind is End:
-            self.ended = True
+            self._ended = True
             self._used(cast(End, event).usage)
+            if self.silent:
+                raise self._broken("said nothing at all.")
         elif self.silent and kind is not Start and kind is not UnknownEvent:
             self.silent = False
+
+    def over(self) -> None:
+        """Take note that no event follows.
+
+        Raises:
+            StreamError: The last one was not the end of the answer.
+        """
+        if not self._ended:
+            raise self._broken("stopped without saying that its answer is complete.")
+
+    def _broken(self, what: str) -> StreamError:
+        name = self._provider
+        return StreamError(f"The provider {name!r} {what}", provider=name, model=self._model)
 
     def _used(self, usage: Usage | None) -> None:
         if usage is not None:
             self._usage = usage if self._usage is None else self._usage.updated(usage)
 
-    def log(self) -> None:
-        if logger.isEnabledFor(logging.INFO):
-            usage = self._usage or Usage()
-            logger.info(
-                "chat provider=%s model=%s duration=%.3fs input_tokens=%s output_tokens=%s outcome=%s",
-                self._provider,
-                self._model or "-",
-                time.perf_counter() - self._began,
-                "-" if usage.prompt_tokens is None else usage.prompt_tokens,
-                "-" if usage.completion_tokens is None else usage.completion_tokens,
-                self.outcome,
-            )
+    def _outcome(self, kind: type[BaseException]) -> str:
+        if issubclass(kind, Exception):
+            return kind.__name__
+        return "ok" if self._ended else "abandoned"  # closed or cancelled by the caller, who may have had all of it
+
+    def _log(self, outcome: str) -> None:
+        usage = self._usage or Usage()
+        logger.info(
+            "chat provider=%s model=%s duration=%.3fs input_tokens=%s output_tokens=%s outcome=%s",
+            self._provider,
+            self._model or "-",
+            time.perf_counter() - self._began,
+            "-" if usage.prompt_tokens is None else usage.prompt_tokens,
+            "-" if usage.completion_tokens is None else usage.completion_tokens,
+            outcome,
+        )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Sequence
+from functools import partial
 from typing import Final
 
+import anyio
 import msgspec
 
-from antiphon.auth import Auth, HiddenHeaders, Secret, redact
+from antiphon.auth import Auth, AWSSignature, HiddenHeaders, Secret, redact
+from antiphon.embedding import EmbeddingRequest, Embeddings
 from antiphon.errors import (
     AntiphonError,
     APIConnectionError,
@@ -18,14 +21,19 @@ from antiphon.errors import (
 )
 from antiphon.events import Event, Finish, MessageDelta, Start, UnknownEvent, UsageUpdate
 from antiphon.handler import Call
+from antiphon.threads import in_thread
 from antiphon.transport import Reply, Timeout, Transport
 from antiphon.types import ChatRequest, Loss, Message, Part, Reasoning
-from antiphon.wire.codec import Codec, HTTPRequest
+from antiphon.wire.codec import Codec, Headers, HTTPRequest, TokenCounter
+from antiphon.wire.embeddings import EmbeddingCodec
+from antiphon.wire.whole import MAX_BODY
 
 __all__ = ["Endpoint"]
 
 _MAX_ERROR_BODY = 1024 * 1024
-_MAX_LIST_BODY = 16 * 1024 * 1024
+_AT_ONCE = 8
+"""Most requests of one call that are under way at once."""
+
 _SILENT = (Start, MessageDelta, UsageUpdate, UnknownEvent, Finish)
 
 
@@ -40,6 +48,10 @@ class Endpoint:
         transport: What carries them.
         secrets: Keys to strike out of whatever the provider says.
         ask_usage: Whether to ask for the usage of streams where the request does not say.
+        list_url: Where it lists its models, if not at *base_url*.
+        query: What every URL ends in, such as `api-version=…`.
+        embeddings: How it is asked for embeddings, if it has any.
+        think_tags: Whether it is known to send thoughts inside the text, between `<think>` and `</think>`.
     """
 
     is_handler: Final = True
@@ -54,10 +66,18 @@ class Endpoint:
         transport: Transport,
         secrets: tuple[Secret, ...] = (),
         ask_usage: bool = True,
+        think_tags: bool = False,
+        embeddings: EmbeddingCodec | None = None,
+        list_url: str | None = None,
+        query: str = "",
     ) -> None:
         self.name = name
         self.codec = codec
         self.base_url = base_url.rstrip("/")
+        self.think_tags = think_tags
+        self._embeddings = embeddings
+        self._list_url = list_url or self.base_url
+        self._query = query
         self._auth = auth
         self._transport = transport
         self._secrets = secrets
@@ -70,8 +90,8 @@ class Endpoint:
         """Give the events of the upstream's answer to *request*."""
         try:
             http = self._encode(request, call)
-            url = self.base_url + http.path
-            headers = HiddenHeaders(http.headers) | self._auth(http, url) | call.headers
+            url = self._url(self.base_url, http)
+            headers = HiddenHeaders(http.headers) | await self._sign(http, url) | call.headers
             async with self._transport.open(url, http, headers=headers, timeout=call.timeout) as reply:
                 if reply.status >= 400:
                     raise self.codec.decode_error(reply.status, reply.headers, await _error_body(reply))
@@ -80,12 +100,16 @@ class Endpoint:
                 async for data in reply:
                     for event in decoder.feed(data):
                         if waiting:
-                            event, waiting = self._first(event, reply)
+                            event, waiting = self._first(event, reply, request.model)
                         yield event
+                    if decoder.over:
+                        break
                 for event in decoder.close():
                     if waiting:
-                        event, waiting = self._first(event, reply)
+                        event, waiting = self._first(event, reply, request.model)
                     yield event
+                if decoder.over:
+                    await reply.settle()
         except AntiphonError as error:
             self._tell(error, request.model)
             raise
@@ -94,24 +118,98 @@ class Endpoint:
         """Ask the upstream which models it has: pairs of name and the Unix time it was made, 0 where not told.
 
         Raises:
-            APIError: It did not answer, or not with OpenAI's list.
+            APIError: It did not answer, or not with a list of models.
         """
-        request = self.codec.models_request()
-        url = self.base_url + request.path
         try:
-            headers = HiddenHeaders(request.headers) | self._auth(request, url)
-            async with self._transport.open(url, request, headers=headers, timeout=clocks) as reply:
-                if reply.status >= 400:
-                    raise self.codec.decode_error(reply.status, reply.headers, await _error_body(reply))
-                return _model_list(await reply.read(_MAX_LIST_BODY))
+            return self.codec.decode_models(
+                await self._ask(self.codec.models_request(), Call(timeout=clocks), self._list_url)
+            )
         except AntiphonError as error:
             self._tell(error, None)
             raise
 
-    def _first(self, event: Event, reply: Reply) -> tuple[Event, bool]:
+    async def count_tokens(self, request: ChatRequest, call: Call) -> int:
+        """Ask the upstream how many input tokens *request* has.
+
+        Raises:
+            APIError: It did not answer, or has no way to tell.
+        """
+        if not isinstance(self.codec, TokenCounter):
+            raise BadRequestError(f"The provider {self.name!r} has no way to ask how many tokens a request has.")
+        try:
+            http = self._written(request, call, self.codec.encode_count)
+            return self.codec.decode_count(await self._ask(http, call))
+        except AntiphonError as error:
+            self._tell(error, request.model)
+            raise
+
+    async def embed(self, request: EmbeddingRequest, call: Call) -> Embeddings:
+        """Ask the upstream for the vectors of texts; where it takes them one by one, several are under way at once.
+
+        Raises:
+            APIError: It did not answer, or has no embeddings.
+        """
+        codec = self._embeddings
+        if codec is None:
+            raise BadRequestError(f"The provider {self.name!r} has no embeddings in the format {self.codec.name!r}.")
+        try:
+            requests = codec.encode(request)
+            self._receipt(requests[0].losses, call)
+            bodies = await self._ask_all(requests, call)
+            answer = codec.decode(request, bodies)
+        except AntiphonError as error:
+            self._tell(error, request.model)
+            raise
+        return msgspec.structs.replace(answer, provider=self.name, losses=tuple(call.losses))
+
+    @property
+    def embedding_format(self) -> str:
+        """Key of the format of its embeddings in `EmbeddingRequest.extra`."""
+        return self.codec.name if self._embeddings is None else self._embeddings.name
+
+    async def _ask_all(self, requests: Sequence[HTTPRequest], call: Call) -> list[bytes]:
+        bodies = [b""] * len(requests)
+        failed: list[AntiphonError] = []
+        at_once = anyio.Semaphore(_AT_ONCE)
+
+        async def ask(place: int) -> None:
+            async with at_once:
+                try:
+                    bodies[place] = await self._ask(requests[place], call)
+                except AntiphonError as error:
+                    failed.append(error)
+                    group.cancel_scope.cancel()
+
+        async with anyio.create_task_group() as group:
+            for place in range(len(requests)):
+                group.start_soon(ask, place)
+        if failed:
+            raise failed[0]
+        return bodies
+
+    async def _ask(self, http: HTTPRequest, call: Call, base_url: str | None = None) -> bytes:
+        """Send a request and return the whole body of its answer."""
+        url = self._url(base_url or self.base_url, http)
+        headers = HiddenHeaders(http.headers) | await self._sign(http, url) | call.headers
+        async with self._transport.open(url, http, headers=headers, timeout=call.timeout) as reply:
+            if reply.status >= 400:
+                raise self.codec.decode_error(reply.status, reply.headers, await _error_body(reply))
+            return await reply.read(MAX_BODY)
+
+    def _url(self, base_url: str, http: HTTPRequest) -> str:
+        url = base_url + http.path
+        return f"{url}{'&' if '?' in http.path else '?'}{self._query}" if self._query else url
+
+    async def _sign(self, http: HTTPRequest, url: str) -> Headers:
+        """Return the header fields to add; a signer that may have to look for its keys does so in a thread."""
+        if isinstance(self._auth, AWSSignature):
+            return await in_thread(partial(self._auth, http, url))
+        return self._auth(http, url)
+
+    def _first(self, event: Event, reply: Reply, model: str) -> tuple[Event, bool]:
         """Say who answers, and stop the first-token clock with the first event that brings something."""
         if type(event) is Start:
-            event = msgspec.structs.replace(event, provider=self.name)
+            event = msgspec.structs.replace(event, provider=self.name, model=event.model or model)
         if type(event) in _SILENT:
             return event, True
         reply.got_token()
@@ -120,16 +218,23 @@ class Endpoint:
     def _encode(self, request: ChatRequest, call: Call) -> HTTPRequest:
         if self._ask_usage and request.stream and request.include_usage is None:
             request = request.but(include_usage=True)
+        return self._written(request, call, self.codec.encode_request)
+
+    def _written(self, request: ChatRequest, call: Call, write: Callable[[ChatRequest], HTTPRequest]) -> HTTPRequest:
         losses: tuple[Loss, ...] = ()
         if not all(message.provider in (None, self.name) for message in request.messages):
             request, losses = self._without_foreign_state(request)
         try:
-            http = self.codec.encode_request(request)
+            http = write(request)
         except (UnicodeEncodeError, TypeError) as error:
             # The error itself has the text in question in its attributes, which may be private.
             reason = "a lone surrogate is no character" if isinstance(error, UnicodeEncodeError) else str(error)
             raise BadRequestError(f"The request cannot be written as JSON: {reason}.", status=400, param="$") from None
-        losses += http.losses
+        self._receipt(losses + http.losses, call)
+        return http
+
+    def _receipt(self, losses: tuple[Loss, ...], call: Call) -> None:
+        """Note what of the request could not be said; an error where the call forbids that."""
         call.losses.extend(losses)
         if call.strict and losses:
             listed = "; ".join(f"{loss.path}: {loss.reason}" for loss in losses)
@@ -138,7 +243,6 @@ class Endpoint:
                 f"strict=True forbids leaving them out. {listed}",
                 param=losses[0].path,
             )
-        return http
 
     def _without_foreign_state(self, request: ChatRequest) -> tuple[ChatRequest, tuple[Loss, ...]]:
         """Leave out of each message what only the provider that wrote it may see again."""
@@ -188,20 +292,3 @@ def _opaque(node: Message | Part) -> list[str]:
     """Return the fields of *node* that only who wrote it may see again."""
     fields = [field for known in (node.extra or {}).values() for field in known]
     return [*fields, "signature"] if isinstance(node, Reasoning) and node.signature is not None else fields
-
-
-class _ListedModel(msgspec.Struct):
-    id: str
-    created: int | None = None
-
-
-class _ModelList(msgspec.Struct):
-    data: list[_ListedModel]
-
-
-def _model_list(body: bytes) -> list[tuple[str, int]]:
-    try:
-        listed: _ModelList | list[_ListedModel] = msgspec.json.decode(body, type=_ModelList | list[_ListedModel])
-    except msgspec.MsgspecError as error:
-        raise APIError(f"The list of models is not one: {error}.") from None
-    return [(model.id, model.created or 0) for model in (listed if isinstance(listed, list) else listed.data)]

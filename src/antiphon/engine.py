@@ -44,9 +44,10 @@ _EXIT_SECONDS = 10.0
 class Job:
     """One request: made on an event loop, answered by a worker."""
 
-    def __init__(self, body: bytes) -> None:
+    def __init__(self, body: bytes, *, embeddings: bool = False) -> None:
         self.body = body
-        """A streamed request of Chat Completions; empty: nothing is wanted but that the model is loaded."""
+        """A streamed request of Chat Completions, or one for embeddings; empty: the model is only to be loaded."""
+        self.embeddings = embeddings
         self.begun = 0.0
         """When its turn came, by `time.monotonic()`; 0: not yet."""
         self.status = 0
@@ -74,7 +75,13 @@ class Job:
         """Let llama.cpp answer; in a worker."""
         self.begun = time.monotonic()
         try:
-            if self._wake() and self.body:
+            if not self._wake() or not self.body:
+                return
+            if self.embeddings:
+                answer: bytes = server.handle_embeddings(self.body)
+                self.status = _status_of(answer)
+                self.pieces.append(answer)
+            else:
                 server.handle_chat_completions(self.body, self._take)
         except (ValueError, RuntimeError) as error:
             self._refused(error)

@@ -9,6 +9,7 @@
     ├── MissingAPIKeyError          the provider wants a key and none is set
     ├── MissingExtraError           an optional part is not installed (also an ImportError)
     ├── LocalModelError             a local model's file cannot be fetched, or is not what it should be
+    ├── ParseError                  an answer that is not of the type asked for (also a ValueError)
     └── APIError                    a provider failed to answer
         ├── APIConnectionError      no answer arrived: refused, DNS, TLS, reset before the first byte
         │   └── APITimeoutError     a clock ran out (also a TimeoutError)
@@ -48,6 +49,7 @@ __all__ = [
     "ModelNotFoundError",
     "NestAsyncioError",
     "NotFoundError",
+    "ParseError",
     "PermissionDeniedError",
     "ProviderNotFoundError",
     "RateLimitError",
@@ -107,6 +109,31 @@ class MissingExtraError(AntiphonError, ImportError):
 
 class LocalModelError(AntiphonError):
     """A local model's file cannot be fetched, or is not what it should be; the message says what to do instead."""
+
+
+class ParseError(AntiphonError, ValueError):
+    """An answer is not of the type that was asked for: malformed, misfitting, cut off, or declined.
+
+    Attributes:
+        text: What the model wrote; the message never quotes it. `""` where it wrote nothing.
+        path: Where in it the fault is, as `$.people[0].name`; `$` where it is the whole.
+        completion: The whole answer, a `Completion`.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        text: str = "",
+        path: str = "$",
+        completion: Any = None,
+        provider: str | None = None,
+        model: str | None = None,
+    ) -> None:
+        super().__init__(message, provider=provider, model=model)
+        self.text = text
+        self.path = path
+        self.completion = completion
 
 
 class APIError(AntiphonError):

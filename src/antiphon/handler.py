@@ -17,12 +17,13 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing
-from typing import Any, Literal, Protocol, TypeAlias, cast, overload
+from typing import Any, Literal, Protocol, TypeAlias, cast, overload, runtime_checkable
 
 import anyio
 import msgspec
 
 from antiphon.completion import Completion
+from antiphon.embedding import EmbeddingRequest, Embeddings
 from antiphon.errors import APITimeoutError, StreamError
 from antiphon.events import (
     AudioDelta,
@@ -45,7 +46,7 @@ from antiphon.transport import Timeout
 from antiphon.types import ChatRequest, Loss, Usage
 from antiphon.wire.openai_request import encode_request
 
-__all__ = ["Call", "Clock", "Handler", "Provider", "as_handler", "provider"]
+__all__ = ["Call", "Clock", "Embedder", "Handler", "Provider", "as_handler", "provider"]
 
 
 class Call:
@@ -67,6 +68,20 @@ class Call:
         self.strict = strict
         self.losses: list[Loss] = []
         self.headers = headers or {}
+
+
+@runtime_checkable
+class Embedder(Protocol):
+    """A handler that also turns texts into vectors."""
+
+    @property
+    def embedding_format(self) -> str:
+        """Key of its own fields in `EmbeddingRequest.extra`."""
+        ...
+
+    async def embed(self, request: EmbeddingRequest, call: Call) -> Embeddings:
+        """Return the vectors of the texts."""
+        ...
 
 
 class Handler(Protocol):

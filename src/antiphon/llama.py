@@ -44,6 +44,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Conversations at once."""
     threads: int | None = None
     """`None`: as `thread_count` says."""
+    embeddings: bool = False
+    """Whether it is to turn texts into vectors, instead of answering."""
+    pooled: bool = True
+    """Whether the file says how to make one vector of those of all tokens; else it is their mean."""
 
 
 class Llama(msgspec.Struct, frozen=True):
@@ -155,6 +159,11 @@ def _params(library: Any, settings: Settings) -> Any:
     params.cors_origins, params.ui = "", False
     params.endpoint_slots, params.endpoint_metrics = False, True
     params.sse_ping_interval = 1  # for as many seconds, freeing the model may wait for an HTTP stream under way
+    if settings.embeddings:
+        params.embedding = True
+        params.n_batch = params.n_ubatch = settings.context  # a text is read in one batch or not at all
+        if not settings.pooled:
+            params.pooling_type = library.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
     params.verbosity = 3 if debug else -1  # what it is doing, on standard error; or nothing
     return params
 

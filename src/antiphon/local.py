@@ -19,17 +19,20 @@ from types import TracebackType
 from typing import Final, Self
 
 import anyio
+import msgspec
 
 from antiphon.auth import Secret, no_auth
+from antiphon.embedding import EmbeddingRequest, Embeddings
 from antiphon.endpoint import Endpoint
 from antiphon.engine import Engine, Job
-from antiphon.errors import AntiphonError, APITimeoutError, BadRequestError, ModelNotFoundError
+from antiphon.errors import AntiphonError, APITimeoutError, BadRequestError, InternalServerError, ModelNotFoundError
 from antiphon.events import Event
 from antiphon.handler import Call
 from antiphon.llama import Llama, Settings
 from antiphon.transport import Timeout
 from antiphon.types import Audio, ChatRequest, File, Image, Loss, Message, ToolResult
 from antiphon.wire.codec import Headers, HTTPRequest
+from antiphon.wire.embeddings import OpenAIEmbeddings
 from antiphon.wire.openai_chat import OpenAIChat
 
 __all__ = ["DEFAULT_NAME", "LocalModel", "local_model_for"]
@@ -75,6 +78,8 @@ class LocalModel:
         """What answers call the model."""
         settings = Settings(name=self.model, context=context, parallel=parallel, threads=threads)
         self._engine = Engine(self.path, settings)
+        pooled = self.path is not None  # the default model, which is not made for this, says nothing of it
+        self._embedder = Engine(self.path, msgspec.structs.replace(settings, embeddings=True, pooled=pooled))
         self._endpoint = Endpoint(self.name, OpenAIChat(), "", auth=no_auth, transport=_Transport(self._engine))
 
     def __repr__(self) -> str:
@@ -111,6 +116,47 @@ class LocalModel:
                 error.args = (error.message,)
             raise
 
+    @property
+    def embedding_format(self) -> str:
+        """Key of llama.cpp's own fields in `EmbeddingRequest.extra`."""
+        return self._endpoint.embedding_format
+
+    async def embed(self, request: EmbeddingRequest, call: Call) -> Embeddings:
+        """Turn texts into vectors. The model is loaded once more for it, in another way, when it is first asked.
+
+        Files of embedding models say how to make one vector of a text; of the default model it is the mean of all
+        tokens, which is good for trying things out.
+
+        Raises:
+            BadRequestError: A text is longer than the context, or the file is not one of an embedding model.
+            MissingExtraError, LocalModelError, ModelNotFoundError, APITimeoutError: As of a chat completion.
+        """
+        asked = msgspec.structs.replace(request, model=self.model, dimensions=None)
+        if request.dimensions is not None:
+            reason = f"{self.model} makes vectors of one length only."
+            call.losses.append(Loss("dropped", "$.dimensions", reason))
+            if call.strict:
+                raise BadRequestError(f"{reason} strict=True forbids leaving that out.", param="$.dimensions")
+        endpoint = Endpoint(
+            self.name,
+            OpenAIChat(),
+            "",
+            auth=no_auth,
+            transport=_Transport(self._embedder, embeddings=True),
+            embeddings=OpenAIEmbeddings(),
+        )
+        try:
+            return await endpoint.embed(asked, call)
+        except InternalServerError as error:
+            if "too large" not in error.message:
+                raise
+            raise BadRequestError(
+                "A text is longer than the context. Split it, or make the model with more: LocalModel(…, context=…).",
+                provider=self.name,
+                model=self.model,
+                param="$.input",
+            ) from None
+
     async def http(self) -> tuple[str, Secret]:
         """Load the model, and return the base URL of llama.cpp's own HTTP server, on 127.0.0.1, and its key.
 
@@ -126,10 +172,11 @@ class LocalModel:
         This waits until it has stopped, so async code calls it in a worker thread.
         """
         self._engine.close()
+        self._embedder.close()
 
     async def _load(self, clocks: Timeout) -> Llama:
         while (llama := self._engine.llama) is None:
-            async with _Exchange(self._engine, b"", clocks):
+            async with _Exchange(self._engine, Job(b""), clocks):
                 pass
         return llama
 
@@ -207,14 +254,15 @@ def _beyond_text(message: Message) -> str | None:
 
 
 class _Transport:
-    """Carries Chat Completions to an engine: the `Transport` of the local model's endpoint."""
+    """Carries requests to an engine: the `Transport` of the local model's endpoints."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, embeddings: bool = False) -> None:
         self._engine = engine
+        self._embeddings = embeddings
 
     def open(self, url: str, request: HTTPRequest, *, headers: Mapping[str, str], timeout: Timeout) -> _Exchange:
         """Hand over the body; there is neither a URL nor a header to mind."""
-        return _Exchange(self._engine, request.body, timeout)
+        return _Exchange(self._engine, Job(request.body, embeddings=self._embeddings), timeout)
 
     async def aclose(self) -> None:
         """Do nothing: there is no connection."""
@@ -227,13 +275,13 @@ class _Exchange:
     headers: Headers
     content_type = "text/event-stream"
 
-    def __init__(self, engine: Engine, body: bytes, timeout: Timeout) -> None:
+    def __init__(self, engine: Engine, job: Job, timeout: Timeout) -> None:
         self.headers = {"x-should-retry": "false"}  # what it refuses once, it refuses always
         self._engine = engine
         self._timeout = timeout
         self._told = False
         self._began = time.monotonic()
-        self._job = Job(body)
+        self._job = job
 
     async def __aenter__(self) -> Self:
         self._engine.submit(self._job)
@@ -266,8 +314,11 @@ class _Exchange:
                 raise job.failure or StopAsyncIteration
             await self._wait()
 
+    async def settle(self) -> None:
+        """Do nothing: what is over here has ended."""
+
     async def read(self, limit: int) -> bytes:
-        """Return the whole body; only errors, which are short, are read this way."""
+        """Return the whole body; answers are no longer than the context lets them be, so there is no bound."""
         return b"".join([piece async for piece in self])
 
     def got_token(self) -> None:

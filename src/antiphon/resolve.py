@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any, cast
 from urllib.parse import urlsplit
 
-from antiphon.auth import Auth, Secret, bearer, find_key, header, no_auth
-from antiphon.catalog import ProviderRow, Quirks, find_provider, split_model
+from antiphon.auth import Auth, AWSSignature, Secret, bearer, find_key, header, no_auth
+from antiphon.catalog import ProviderRow, find_provider, split_model
 from antiphon.endpoint import Endpoint
 from antiphon.errors import AntiphonError, MissingAPIKeyError, ModelNotFoundError
 from antiphon.handler import Handler, as_handler
 from antiphon.transport import Transport
-from antiphon.wire.anthropic import Anthropic
+from antiphon.wire import embeddings
 from antiphon.wire.codec import Codec
+from antiphon.wire.embeddings import EmbeddingCodec
 from antiphon.wire.openai_chat import OpenAIChat
 
 __all__ = ["ANY_MODEL", "DEFAULT_MODEL", "Resolver", "default_model"]
@@ -33,16 +35,54 @@ ANY_MODEL = "-"
 
 _MAX_CLASSES = 64
 
-_CODECS: Mapping[str, Callable[[Quirks], Codec]] = {
-    "anthropic": lambda quirks: Anthropic(),
-    "openai-chat": lambda quirks: OpenAIChat(
-        max_tokens_field=quirks.max_tokens_field,
-        reasoning_field=quirks.reasoning_field,
-        developer_role=quirks.developer_role,
-        unsupported=quirks.unsupported,
-        exact=False,
-    ),
+_FORMATS: Mapping[str, str] = {
+    "anthropic": "antiphon.wire.anthropic:Anthropic",
+    "bedrock": "antiphon.wire.bedrock:Bedrock",
+    "cohere": "antiphon.wire.cohere:Cohere",
+    "gemini": "antiphon.wire.gemini:Gemini",
+    "gemini-vertex": "antiphon.wire.gemini:Vertex",
+    "ollama": "antiphon.wire.ollama:Ollama",
+    "openai-responses": "antiphon.wire.responses:Responses",
 }
+"""Where the codecs are, but for the one below. Each is imported when a provider of its format is first asked: all of
+them together take as long as everything else that a client needs."""
+
+_EMBEDDINGS: Mapping[str, str] = {
+    "bedrock": "BedrockEmbeddings",
+    "cohere": "CohereEmbeddings",
+    "gemini": "GeminiEmbeddings",
+    "gemini-vertex": "VertexEmbeddings",
+    "ollama": "OllamaEmbeddings",
+    "openai-chat": "OpenAIEmbeddings",
+    "openai-responses": "OpenAIEmbeddings",
+    "voyage": "VoyageEmbeddings",
+}
+
+
+def _codec(row: ProviderRow) -> Codec:
+    if row.codec == "openai-chat":
+        quirks = row.quirks
+        return OpenAIChat(
+            path="/deployments/{model}/chat/completions" if quirks.deployments else "/chat/completions",
+            max_tokens_field=quirks.max_tokens_field,
+            reasoning_field=quirks.reasoning_field,
+            developer_role=quirks.developer_role,
+            unsupported=quirks.unsupported,
+            exact=False,
+        )
+    if row.codec not in _FORMATS:
+        raise AntiphonError(
+            f"{row.name} speaks the format {row.codec!r}, which this version does not know.", provider=row.id
+        )
+    module, _, name = _FORMATS[row.codec].partition(":")
+    return cast(Codec, getattr(import_module(module), name)())
+
+
+def _embeddings(row: ProviderRow) -> EmbeddingCodec | None:
+    if row.quirks.deployments:
+        return embeddings.OpenAIEmbeddings(path="/deployments/{model}/embeddings")
+    name = _EMBEDDINGS.get(row.embeddings or row.codec)
+    return None if name is None else cast(EmbeddingCodec, getattr(embeddings, name)())
 
 
 def default_model() -> str:
@@ -81,6 +121,8 @@ class Resolver:
         self._api_key = Secret(api_key) if isinstance(api_key, str) else api_key
         self._base_url = base_url
         self._endpoints: dict[Any, Handler] = {}
+        self._server: Handler | None = None
+        """Whoever answers at *base_url* when no provider is named."""
         # A class keeps its instance from call to call. Nothing else is remembered: a closure may hold anything.
         self._of_class = functools.lru_cache(maxsize=_MAX_CLASSES)(as_handler)
 
@@ -123,7 +165,7 @@ class Resolver:
                 f"No model was named, and {found.name} has no default one: see {found.docs or 'its documentation'}.",
                 provider=found.id,
             )
-        return self._endpoint(found, found.url()), model
+        return self._endpoint(found, found.url(), found.list_url()), model
 
     def _at(self, base_url: str, name: str | None) -> Handler:
         if name is not None:
@@ -131,10 +173,13 @@ class Resolver:
             if not isinstance(row, ProviderRow) or row.codec == "local":
                 raise AntiphonError(f"The provider {name!r} is not reached over HTTP, so base_url cannot move it.")
             return self._endpoint(row, base_url)
-        host = urlsplit(base_url).hostname or "server"
-        return self._endpoint(ProviderRow(id=host, name=host, codec="openai-chat", base_url=base_url), base_url)
+        if self._server is None:
+            host = urlsplit(base_url).hostname or "server"
+            row = ProviderRow(id=host, name=host, codec="openai-chat", base_url=base_url)
+            self._server = self._endpoint(row, base_url)
+        return self._server
 
-    def _endpoint(self, row: ProviderRow, base_url: str) -> Handler:
+    def _endpoint(self, row: ProviderRow, base_url: str, list_url: str | None = None) -> Handler:
         secret = find_key(self._api_key, row.key)
         if secret is None and row.needs_key:
             names = " or ".join(row.key)
@@ -144,26 +189,25 @@ class Resolver:
         key = (row.id, row.codec, base_url, secret)
         known = self._endpoints.get(key)
         if known is None:
-            make = _CODECS.get(row.codec)
-            if make is None:
-                raise AntiphonError(
-                    f"{row.name} speaks the format {row.codec!r}, which this version does not know.", provider=row.id
-                )
             known = self._endpoints[key] = Endpoint(
                 row.id,
-                make(row.quirks),
+                _codec(row),
                 base_url,
                 auth=_auth(row, secret),
                 transport=self._transport,
                 secrets=(secret,) if secret else (),
                 ask_usage=row.quirks.stream_usage,
+                think_tags=row.quirks.think_tags,
+                embeddings=_embeddings(row),
+                list_url=list_url,
+                query=row.url_query(),
             )
         return known
 
 
 def _auth(row: ProviderRow, secret: Secret | None) -> Auth:
     if secret is None:
-        return no_auth
+        return AWSSignature("bedrock") if row.signing == "aws" else no_auth
     return bearer(secret) if row.key_header is None else header(row.key_header, secret)
 
 

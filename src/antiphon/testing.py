@@ -19,11 +19,13 @@ import anyio
 import msgspec
 
 from antiphon.completion import Completion
+from antiphon.embedding import Embedding, Embeddings, EmbeddingUsage
 from antiphon.errors import APIError, BadRequestError
 from antiphon.events import End, Event, MessageDelta, Start, TextDelta, ToolCallDelta, UsageUpdate, fold, unfold
 from antiphon.handler import Call, Clock
 from antiphon.types import ChatRequest, FinishReason, ToolCall, Usage
 from antiphon.wire.codec import Codec
+from antiphon.wire.embeddings import OpenAIEmbeddings
 from antiphon.wire.openai_chat import OpenAIChat
 
 __all__ = [
@@ -35,6 +37,7 @@ __all__ = [
     "Script",
     "SeenRequest",
     "Upstream",
+    "vector_of",
 ]
 
 
@@ -301,9 +304,16 @@ class Upstream:
         return [start, MessageDelta(role="assistant"), *words, End("stop", _USAGE)]
 
 
+def vector_of(text: str) -> list[float]:
+    """Return the embedding that `Upstream` gives a text: its letters, its words and its lines."""
+    return [float(len(text)), float(len(text.split())), float(len(text.splitlines()))]
+
+
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = True
+    request_queue_size = 1024
+    """With the 5 of its base class, a hundred clients that come at once wait for TCP to try again, seconds each."""
 
     def __init__(self, upstream: Upstream, tls: ssl.SSLContext | None) -> None:
         self.upstream = upstream
@@ -348,11 +358,15 @@ class _Exchange(BaseHTTPRequestHandler):
         upstream = self.server.upstream
         body = self.rfile.read(int(self.headers.get("content-length", 0)))
         self._see(body)
+        if self.path.partition("?")[0].endswith("/embeddings"):
+            self._embed(body)
+            return
         try:
-            request = upstream.codec.decode_request(body)
+            request = upstream.codec.decode_request(body, self.path)
         except BadRequestError as error:
             reply = upstream.codec.encode_error(error)
-            self._reply(reply.status, reply.body)
+            headers = {name: value for name, value in reply.headers.items() if name != "content-type"}
+            self._reply(reply.status, reply.body, headers=headers)
             return
         answer = upstream.answer(request) if callable(upstream.answer) else upstream.answer
         fault = upstream.fault
@@ -365,6 +379,22 @@ class _Exchange(BaseHTTPRequestHandler):
             self._stream(request, events, fault)
         else:
             self._whole(upstream.codec.encode_response(fold(events)), fault)
+
+    def _embed(self, body: bytes) -> None:
+        """Answer a request for embeddings with a vector of three numbers for each text."""
+        upstream, codec = self.server.upstream, OpenAIEmbeddings()
+        try:
+            request = codec.decode_request(body)
+        except BadRequestError as error:
+            self._reply(400, OpenAIChat().encode_error(error).body)
+            return
+        if self._misbehave(upstream.fault):
+            return
+        vectors = (Embedding(vector_of(text), index) for index, text in enumerate(request.texts))
+        tokens = sum(len(text.split()) for text in request.texts)
+        answer = Embeddings(data=tuple(vectors), model=request.model, usage=EmbeddingUsage(tokens, tokens))
+        base64 = msgspec.json.decode(body).get("encoding_format") == "base64"
+        self._whole(codec.encode_response(answer, base64=base64), upstream.fault)
 
     def _see(self, body: bytes) -> None:
         headers = {name.lower(): value for name, value in self.headers.items()}
@@ -428,7 +458,7 @@ class _Exchange(BaseHTTPRequestHandler):
         encoder = self.server.upstream.codec.encoder(request)
         frames = [frame for event in events for frame in encoder.feed(event)]
         self.send_response(200)
-        self.send_header("content-type", "text/event-stream")
+        self.send_header("content-type", self.server.upstream.codec.stream_type)
         self.send_header("transfer-encoding", "chunked")
         self.end_headers()
         if fault is None:

@@ -82,6 +82,10 @@ class Reply(Protocol):
         """Say that the answer brought something: from now on the idle clock runs instead of the first-token clock."""
         ...
 
+    async def settle(self) -> None:
+        """Say that nothing of the rest matters, and wait a moment for the end: who reads to it keeps the connection."""
+        ...
+
     async def read(self, limit: int) -> bytes:
         """Return the whole body.
 

@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Iterator
-from typing import assert_type
+from dataclasses import dataclass
+from typing import Any, TypedDict, assert_type
 
-from antiphon import AsyncClient, ChatCompletion, Client, Completion, CompletionChunk, Conversation, Message, provider
+import msgspec
+
+from antiphon import (
+    AsyncClient,
+    ChatCompletion,
+    Client,
+    Completion,
+    CompletionChunk,
+    Conversation,
+    Message,
+    provider,
+    tool,
+)
 from antiphon.bridge import Iteration
 from antiphon.client import AsyncStream
 from antiphon.core import ChatParams
-from antiphon.types import ChatRequest, ToolCall
+from antiphon.structured import AsyncParseStream, ParsedCompletion, ParseStream
+from antiphon.tool_loop import AsyncRunStream, RunResult, RunStream
+from antiphon.types import ChatRequest, Tool, ToolCall
 
 
 def blocking(client: Client, stream: bool) -> None:
@@ -63,3 +78,94 @@ def shout(request: ChatRequest) -> Iterator[str]:
 
 
 assert_type(Client(provider=shout).chat.completions.create("hello"), Completion)
+
+
+class Person(msgspec.Struct):
+    """A type to ask for."""
+
+    name: str
+
+
+@dataclass
+class Place:
+    """A type to ask for."""
+
+    name: str
+
+
+class Size(TypedDict):
+    """A type to ask for."""
+
+    width: float
+
+
+def parsed(client: Client, anything: Any) -> None:
+    """What `parse` gives: a value of the type that was passed, and `Any` where a type checker does not know it."""
+    parse = client.chat.completions.parse
+    assert_type(parse("hello", "m", response_format=Person), ParsedCompletion[Person])
+    assert_type(parse("hello", response_format=Person).parsed, Person)
+    assert_type(parse("hello", response_format=Place, temperature=0).parsed, Place)
+    assert_type(parse("hello", response_format=Size).parsed, Size)
+    assert_type(parse("hello", response_format=list[Person]).parsed, list[Person])
+    assert_type(parse("hello", response_format=Person | Place).parsed, Any)
+    assert_type(parse("hello", response_format=Person, stream=True), ParseStream[Person])
+    with parse("hello", response_format=Person, stream=True) as stream:
+        assert_type(stream.get_final().parsed, Person)
+    completion: Completion = parse("hello", response_format=Person, stream=False)
+    assert_type(completion.content, str | None)
+    parse("hello")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    parse("hello", response_format=Person, tools=[greet], max_tokens="x")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+
+
+async def parsed_async(client: AsyncClient) -> None:
+    """What the async `parse` gives."""
+    parse = client.chat.completions.parse
+    assert_type((await parse("hello", "m", response_format=Person)).parsed, Person)
+    assert_type(parse("hello", response_format=Place, stream=True), AsyncParseStream[Place])
+    async with parse("hello", response_format=Place, stream=True) as stream:
+        assert_type((await stream.get_final()).parsed, Place)
+
+
+@tool
+def greet(name: str, *, loud: bool = False) -> str:
+    """A tool."""
+    return name.upper() if loud else name
+
+
+@tool(name="greet_async")
+async def greet_async(name: str) -> str:
+    """A tool."""
+    return name
+
+
+def tools(client: Client, stream: bool) -> None:
+    """What `run` takes and gives; a tool is still the function that it was."""
+    run = client.chat.completions.run
+    assert_type(run("hello", "m", tools=[greet, len, {"type": "web_search"}, Tool("x")]), RunResult)
+    assert_type(run("hello", tools=[greet], stream=True, max_rounds=3, temperature=0), RunStream)
+    assert_type(run("hello", tools=[greet], stream=stream), RunResult | RunStream)
+    for chunk in run("hello", tools=(greet,), stream=True):
+        assert_type(chunk, CompletionChunk)
+    run(run("hello", tools=[]).messages, tools=[])
+    run("hello", tools=[greet], tool_choise="auto")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    assert_type(client.chat.completions.create("hello", tools=[greet, {"type": "web_search"}]), Completion)
+    assert_type(greet("x", loud=True), str)
+    assert_type(greet.call("{}"), str)
+    assert_type(tool(double)(3), int)
+    assert_type(tool(double, name="twice")(n=3), int)
+    greet(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def double(n: int) -> int:
+    """A function."""
+    return 2 * n
+
+
+async def tools_async(client: AsyncClient) -> None:
+    """What the async `run` gives."""
+    assert_type(await greet_async.call("{}"), str)
+    run = client.chat.completions.run
+    assert_type(await run("hello", "m", tools=[greet_async]), RunResult)
+    assert_type(run("hello", tools=[greet], stream=True), AsyncRunStream)
+    async with await run("hello", tools=[greet], stream=True) as running:
+        assert_type(await running.get_final_result(), RunResult)

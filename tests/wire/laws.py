@@ -107,7 +107,7 @@ def check_request(codec: Codec, request: ChatRequest) -> None:
     """Law 3: a request that the format can express is the same after it was written and read, and loses nothing."""
     written = codec.encode_request(request)
     assert () == written.losses
-    assert request == codec.decode_request(written.body)
+    assert request == codec.decode_request(written.body, written.path)
 
 
 def check_request_json(codec: Codec, source: Mapping[str, Any]) -> None:

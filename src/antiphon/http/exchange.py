@@ -27,6 +27,9 @@ from antiphon.wire.http1 import Gunzip, MalformedError, ResponseReader, request_
 
 __all__ = ["HTTPTransport"]
 
+_SETTLE_SECONDS = 0.1
+"""How long an answer that is over may keep its body open: as long as OpenAI's client waits (3.54, `_streaming.py`)."""
+
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
 
 
@@ -145,6 +148,15 @@ class _Exchange:
                 raise broken(self._origin, connection.fault, self._begun)
             else:
                 await self._wait()
+
+    async def settle(self) -> None:
+        deadline = self._pool.loop.time() + _SETTLE_SECONDS
+        while not self._reader.complete and self._connection.fault is None:
+            self._connection.take()
+            try:
+                await self._connection.wait(deadline)
+            except TimeoutError:
+                return
 
     async def read(self, limit: int) -> bytes:
         pieces: list[bytes] = []

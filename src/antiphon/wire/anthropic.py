@@ -27,6 +27,7 @@ from antiphon.wire.anthropic_message import NAME
 from antiphon.wire.anthropic_request import DEFAULT_MAX_TOKENS, decode_request, encode_request
 from antiphon.wire.anthropic_stream import StreamDecoder
 from antiphon.wire.codec import Decoder, Encoder, Headers, HTTPReply, HTTPRequest
+from antiphon.wire.listing import listed_models, token_count
 from antiphon.wire.status import excerpt, http_status, status_error, words
 from antiphon.wire.whole import AnyDecoder, WholeDecoder
 
@@ -40,6 +41,7 @@ class Anthropic(msgspec.Struct, frozen=True, kw_only=True):
     """The codec of Anthropic Messages and of the servers that speak it."""
 
     name: str = NAME
+    stream_type: str = "text/event-stream"
     path: str = "/v1/messages"
     """After the base URL, which ends in no version as that of Anthropic's own clients does not."""
     version: str = "2023-06-01"
@@ -66,6 +68,10 @@ class Anthropic(msgspec.Struct, frozen=True, kw_only=True):
         path = self.path.rpartition("/")[0] + "/models"
         return HTTPRequest(method="GET", path=path, body=b"", headers=self._headers("application/json"))
 
+    def decode_models(self, body: bytes) -> list[tuple[str, int]]:
+        """Read the answer to it."""
+        return listed_models(body)
+
     def encode_count(self, request: ChatRequest) -> HTTPRequest:
         """Write the question how many tokens *request* has; its answer is read by `decode_count`."""
         source, losses = self._encode(request)
@@ -90,19 +96,8 @@ class Anthropic(msgspec.Struct, frozen=True, kw_only=True):
         return headers
 
     def decode_count(self, body: bytes) -> int:
-        """Read how many input tokens a request has.
-
-        Raises:
-            APIError: The reply does not tell.
-        """
-        try:
-            source = json.decode(body)
-        except json.MALFORMED:
-            source = None
-        count = json.integer(source.get("input_tokens")) if json.is_object(source) else None
-        if count is None:
-            raise APIError(f"The provider was asked to count tokens and answered something else: {excerpt(body)}")
-        return count
+        """Read the answer to it."""
+        return token_count(body, "input_tokens")
 
     def decoder(self, request: ChatRequest, content_type: str) -> Decoder:
         """Return a decoder for the answer to *request*.
@@ -127,7 +122,7 @@ class Anthropic(msgspec.Struct, frozen=True, kw_only=True):
         error.request_id = error.request_id or json.text(outer.get("request_id"))
         return error
 
-    def decode_request(self, body: bytes) -> ChatRequest:
+    def decode_request(self, body: bytes, path: str = "") -> ChatRequest:
         """Read a client's request body.
 
         Raises:

@@ -18,28 +18,26 @@ import msgspec
 
 from antiphon.errors import APIError
 from antiphon.events import (
-    AudioDelta,
     End,
     Event,
     Finish,
     PartAdded,
     ReasoningDelta,
-    RefusalDelta,
     Start,
     TextDelta,
     ToolCallDelta,
     UnknownEvent,
     UsageUpdate,
 )
-from antiphon.types import Reasoning, Refusal, Text, Usage
+from antiphon.types import Usage
 from antiphon.wire import json, patch, sse
 from antiphon.wire.anthropic_answer import encode_usage, error_object, message_object, stop_reason
 from antiphon.wire.anthropic_message import NAME, NOTES, Writer, encode_citation
+from antiphon.wire.node import Growing, growing, growing_key
 
 __all__ = ["StreamEncoder", "block_deltas", "block_start", "block_stop", "message_delta", "message_start"]
 
 _Frame: TypeAlias = dict[str, Any]
-_Growing: TypeAlias = TextDelta | ReasoningDelta | ToolCallDelta
 
 
 # Frames, in the codec's own way
@@ -63,7 +61,7 @@ def message_delta(start: Start | None, usage: Usage | None, finish: Finish | Non
     return {"type": "message_delta", "delta": delta, "usage": encode_usage(usage), **beside}
 
 
-def block_start(index: int, event: _Growing) -> _Frame:
+def block_start(index: int, event: Growing) -> _Frame:
     """Write the first frame of a block, with all that *event* brings."""
     if isinstance(event, TextDelta):
         block: _Frame = {"type": "text", "text": event.text}
@@ -81,13 +79,13 @@ def whole_start(index: int, block: _Frame) -> _Frame:
     return {"type": "content_block_start", "index": index, "content_block": block}
 
 
-def block_deltas(index: int, event: _Growing) -> Iterator[_Frame]:
+def block_deltas(index: int, event: Growing) -> Iterator[_Frame]:
     """Write the frames for what *event* adds to a block, at least one."""
     for delta in _deltas(event):
         yield {"type": "content_block_delta", "index": index, "delta": delta}
 
 
-def _deltas(event: _Growing) -> Iterator[_Frame]:
+def _deltas(event: Growing) -> Iterator[_Frame]:
     if isinstance(event, ToolCallDelta):
         yield {"type": "input_json_delta", "partial_json": event.arguments}
     elif isinstance(event, TextDelta):
@@ -196,7 +194,7 @@ class StreamEncoder:
             plain = event.choice == 0
         if not plain:
             return None
-        key = _key(event)
+        key = growing_key(event)
         if self._outputs.get(key) is not output if key is not None else self._newest is not output:
             return None
         if output.kind is not event.__class__ or not (text := make(event)):
@@ -266,8 +264,8 @@ class StreamEncoder:
             self._stopped = self._stopped or kind == "message_stop"
             yield frame
 
-    def _own_piece(self, event: _Growing) -> _Frame:
-        key = _key(event)
+    def _own_piece(self, event: Growing) -> _Frame:
+        key = growing_key(event)
         output = self._outputs.get(key)
         if output is not None:
             return next(block_deltas(output.index, event))
@@ -319,7 +317,7 @@ class StreamEncoder:
             else:
                 self._finish = event
             return
-        piece = _piece(event)
+        piece = growing(event)
         if isinstance(event, PartAdded):
             self._newest = None  # it continues nothing
         if piece is not None:
@@ -334,8 +332,8 @@ class StreamEncoder:
             self._begun = True
             yield message_start(self._start, self._usage)
 
-    def _grow(self, event: _Growing, kind: type) -> Iterator[_Frame]:
-        key = _key(event)
+    def _grow(self, event: Growing, kind: type) -> Iterator[_Frame]:
+        key = growing_key(event)
         output = self._newest if key is None else self._outputs.get(key)
         if output is not None and not self._continues(output, kind):
             output = None
@@ -410,32 +408,7 @@ class StreamEncoder:
             yield {"type": "message_stop"}
 
 
-def _key(event: _Growing) -> Any:
-    if isinstance(event, ToolCallDelta):
-        return "call", event.call
-    return None if event.part is None else ("part", event.part)
-
-
-def _piece(event: Any) -> _Growing | None:
-    """Return what *event* adds to a block that grows, or `None`; words that were declined with or spoken are text."""
-    if isinstance(event, TextDelta | ReasoningDelta | ToolCallDelta):
-        return event
-    if isinstance(event, RefusalDelta):
-        return TextDelta(event.text, 0, event.part)
-    if isinstance(event, AudioDelta):
-        return TextDelta(event.transcript, 0, event.part) if event.transcript else None
-    if not isinstance(event, PartAdded):
-        return None
-    part = event.content
-    if isinstance(part, Text | Refusal):
-        annotations = part.annotations if isinstance(part, Text) else ()
-        return TextDelta(part.text, 0, event.part, annotations, extra=part.extra)
-    if isinstance(part, Reasoning):
-        return ReasoningDelta(part.text, 0, event.part, part.signature, extra=part.extra)
-    return None
-
-
-def _is_blank(event: _Growing) -> bool:
+def _is_blank(event: Growing) -> bool:
     """Whether *event* brings no piece of content."""
     if isinstance(event, ToolCallDelta):
         return not event.arguments
@@ -444,7 +417,7 @@ def _is_blank(event: _Growing) -> bool:
     return not event.text and event.signature is None
 
 
-def _blank(event: _Growing) -> _Growing:
+def _blank(event: Growing) -> Growing:
     """Return *event* without the content that is told after the start of its block."""
     if isinstance(event, ToolCallDelta):
         return msgspec.structs.replace(event, arguments="")

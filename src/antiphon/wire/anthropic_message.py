@@ -41,7 +41,7 @@ from antiphon.types import (
     lost_extra,
 )
 from antiphon.wire import json, patch, read
-from antiphon.wire.node import Notes, foreign
+from antiphon.wire.node import Notes, call_input, foreign
 
 __all__ = [
     "NAME",
@@ -362,19 +362,11 @@ class Writer:
         return clean
 
     def _input(self, call: ToolCall, path: str) -> dict[str, Any]:
-        text = call.arguments
-        if call.kind == "function":
-            if not text.strip():
-                return {}
-            try:
-                value = json.decode(text)
-            except json.MALFORMED:
-                value = None
-            if json.is_object(value):
-                return value
+        if (value := call_input(call)) is not None:
+            return value
         reason = "Anthropic takes an object as a call's input; this is none, so it is sent as text inside of one."
         self._approximate(path, reason)
-        return {"arguments": text}
+        return {"arguments": call.arguments}
 
     def _result(self, part: ToolResult, role: str, path: str) -> _Block:
         result: _Block = {"type": "tool_result", "tool_use_id": self._id(part.call_id, f"{path}.call_id")}

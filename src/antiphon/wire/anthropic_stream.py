@@ -37,7 +37,7 @@ from antiphon.events import (
     Wire,
 )
 from antiphon.types import Reasoning, Text, ToolCall, Usage
-from antiphon.wire import json, patch, sse
+from antiphon.wire import json, sse
 from antiphon.wire.anthropic_answer import (
     decode_usage,
     error_inside,
@@ -110,6 +110,7 @@ class StreamDecoder:
     """Turns the bytes of a streamed answer into events."""
 
     def __init__(self) -> None:
+        self.over = False
         self._sse = sse.SSEDecoder()
         self._start: Start | None = None
         self._blocks: dict[int, _Block] = {}
@@ -162,6 +163,7 @@ class StreamDecoder:
             raise error_inside(frame)
         if kind == "ping" and self._start is None:
             return ()
+        self.over = kind == "message_stop"
         read = {
             "message_start": self._message,
             "content_block_start": self._block,
@@ -189,7 +191,7 @@ class StreamDecoder:
             extra=NOTES.unknown(said, _MESSAGE),
         )
         made: list[Event] = [self._start, *self._count(source)]
-        return _wired(made, message_start(self._start, self._usage if len(made) > 1 else None), frame)
+        return NOTES.wired(made, message_start(self._start, self._usage if len(made) > 1 else None), frame)
 
     def _count(self, source: _Frame) -> list[Event]:
         counts = source.get("usage")
@@ -212,7 +214,7 @@ class StreamDecoder:
             block.call, self._calls = self._calls, self._calls + 1
             block.held, event = event.arguments, msgspec.structs.replace(event, call=block.call, arguments="")
         event = msgspec.structs.replace(event, part=block.part)
-        return _wired([event], block_start(block.part, event), frame)
+        return NOTES.wired([event], block_start(block.part, event), frame)
 
     @staticmethod
     def _begun(part: Any) -> tuple[_Growing | None, str]:
@@ -249,7 +251,7 @@ class StreamDecoder:
             return self._rare_delta(block, delta, frame)
         if (len(frame), len(delta)) == _CANONICAL_SIZES and index == block.part:
             return event
-        return _wired([event], next(block_deltas(block.part, event)), frame)[0]
+        return NOTES.wired([event], next(block_deltas(block.part, event)), frame)[0]
 
     def _rare_delta(self, block: _Block, delta: _Frame, frame: _Frame) -> Event:
         kind = delta.get("type")
@@ -265,7 +267,7 @@ class StreamDecoder:
             if block.kind == "whole":
                 block.add(delta)
             return _unknown(frame)
-        return _wired([event], next(block_deltas(block.part, event)), frame)[0]
+        return NOTES.wired([event], next(block_deltas(block.part, event)), frame)[0]
 
     def _remember(self, block: _Block, frame: _Frame) -> None:
         self._parts += 1
@@ -287,7 +289,7 @@ class StreamDecoder:
             return (_unknown(frame),)
         made = self._settled(block)
         if made and block.kind == "whole":
-            return _wired(made, block_stop(block.part), frame)
+            return NOTES.wired(made, block_stop(block.part), frame)
         return (*(msgspec.structs.replace(event, wire=_MORE) for event in made), _unknown(frame))
 
     @staticmethod
@@ -322,17 +324,8 @@ class StreamDecoder:
         made += [*counted, *([] if finish is None else [finish])]
         if not made:
             return (_unknown(frame),)
-        return (*late, *_wired(made, message_delta(start, self._usage if counted else None, finish), frame))
+        return (*late, *NOTES.wired(made, message_delta(start, self._usage if counted else None, finish), frame))
 
 
 def _unknown(frame: _Frame, name: str | None = None) -> UnknownEvent:
     return UnknownEvent(NAME, frame, name or json.text(frame.get("type")), wire=_LAST)
-
-
-def _wired(made: list[Event], canonical: _Frame, frame: _Frame) -> list[Event]:
-    """Return the events of one frame with what makes the frame of them again."""
-    last = len(made) - 1
-    difference = patch.diff(canonical, frame)
-    first = _LAST if difference is None and not last else Wire(NAME, difference, more=last > 0)
-    wires = [first, *(_LAST if place == last else _MORE for place in range(1, last + 1))]
-    return [msgspec.structs.replace(event, wire=wire) for event, wire in zip(made, wires, strict=True)]

@@ -7,7 +7,7 @@ codecs, not N x M translators. Four laws hold for each; `tests/wire/laws.py` sta
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
@@ -16,7 +16,7 @@ from antiphon.errors import APIError
 from antiphon.events import Event
 from antiphon.types import ChatRequest, Loss
 
-__all__ = ["Codec", "Decoder", "Encoder", "HTTPReply", "HTTPRequest", "Headers"]
+__all__ = ["Codec", "Decoder", "Encoder", "HTTPReply", "HTTPRequest", "Headers", "TokenCounter"]
 
 Headers = Mapping[str, str]
 """Header fields by lower-case name; where a field came twice, its values are joined by ", "."""
@@ -45,6 +45,11 @@ class HTTPReply(msgspec.Struct, frozen=True, kw_only=True):
 
 class Decoder(Protocol):
     """Turns the bytes of one answer, whole or streamed, into events. Used once, from first byte to last."""
+
+    @property
+    def over(self) -> bool:
+        """Whether the answer has said that it is over, so that no bytes after this matter; servers keep bodies open."""
+        ...
 
     def feed(self, data: bytes) -> Iterable[Event]:
         """Take the next bytes, split anywhere, and give the events that are complete, before any fault after them.
@@ -84,12 +89,25 @@ class Codec(Protocol):
         """Key of this format in every `extra`, in `catalog.toml` and in errors: `openai-chat`."""
         ...
 
+    @property
+    def stream_type(self) -> str:
+        """The `content-type` of what an encoder writes: `text/event-stream`."""
+        ...
+
     def encode_request(self, request: ChatRequest) -> HTTPRequest:
         """Write *request* for an upstream."""
         ...
 
     def models_request(self) -> HTTPRequest:
         """Write the question which models an upstream has."""
+        ...
+
+    def decode_models(self, body: bytes) -> list[tuple[str, int]]:
+        """Read the answer to it: pairs of name and the Unix time it was made, 0 where not told.
+
+        Raises:
+            APIError: It is no list of models.
+        """
         ...
 
     def decoder(self, request: ChatRequest, content_type: str) -> Decoder:
@@ -100,8 +118,11 @@ class Codec(Protocol):
         """Read an upstream's error reply. *body* may be empty, HTML from a proxy, or JSON of any shape."""
         ...
 
-    def decode_request(self, body: bytes) -> ChatRequest:
+    def decode_request(self, body: bytes, path: str = "") -> ChatRequest:
         """Read a client's request body.
+
+        *path* is that of the request line: where it ends as `HTTPRequest.path` does, formats that name the model there
+        read it, and others pass it over.
 
         Raises:
             BadRequestError: With `param` the path of the fault, such as `$.messages[0].role`.
@@ -118,4 +139,17 @@ class Codec(Protocol):
 
     def encode_error(self, error: APIError) -> HTTPReply:
         """Write an error reply in this dialect's shape."""
+        ...
+
+
+@runtime_checkable
+class TokenCounter(Protocol):
+    """A codec whose format can be asked how many tokens a request has."""
+
+    def encode_count(self, request: ChatRequest) -> HTTPRequest:
+        """Write the question."""
+        ...
+
+    def decode_count(self, body: bytes) -> int:
+        """Read the answer."""
         ...

@@ -3,16 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import msgspec
 
-from antiphon.types import Extra, Form, Loss, Opaque, Patch
+from antiphon.events import (
+    AudioDelta,
+    Event,
+    PartAdded,
+    ReasoningDelta,
+    RefusalDelta,
+    TextDelta,
+    ToolCallDelta,
+    Wire,
+)
+from antiphon.types import (
+    Extra,
+    Form,
+    Loss,
+    Message,
+    Opaque,
+    Part,
+    Patch,
+    Reasoning,
+    Refusal,
+    Text,
+    ToolCall,
+    ToolResult,
+)
 from antiphon.wire import json, patch
 
-__all__ = ["Notes", "foreign"]
+__all__ = ["Growing", "Notes", "Placed", "call_input", "foreign", "grouped", "growing", "growing_key"]
 
 N = TypeVar("N", bound=msgspec.Struct)
+
+Placed: TypeAlias = tuple[str, Part]
+"""A part, after its path in the neutral request."""
+
+Growing: TypeAlias = TextDelta | ReasoningDelta | ToolCallDelta
+"""What adds to a block that every format with blocks knows."""
 
 
 class _Bearer(Protocol):
@@ -61,13 +90,19 @@ class Notes:
         difference = patch.diff(canonical, actual)
         return node if difference is None else msgspec.structs.replace(node, form={self.format: difference})
 
+    def wired(self, made: list[Event], canonical: Mapping[str, Any], frame: Mapping[str, Any]) -> list[Event]:
+        """Return the events *made* of one *frame* with what makes the frame of them again."""
+        difference, last = patch.diff(canonical, frame), len(made) - 1
+        wires = (Wire(self.format, None if place else difference, place < last) for place in range(len(made)))
+        return [msgspec.structs.replace(event, wire=wire) for event, wire in zip(made, wires, strict=True)]
+
 
 def _rest(source: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for key, value in source.items():
         if key not in known:
             result[key] = value
-        elif known[key] is not None and json.is_object(value) and (inner := _rest(value, known[key])):
+        elif (below := known[key]) is not None and json.is_object(value) and (inner := _rest(value, below)):
             result[key] = inner
     return result
 
@@ -75,3 +110,50 @@ def _rest(source: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]
 def foreign(path: str, block: Opaque) -> Loss:
     """Return the loss of a block that belongs to another format."""
     return Loss("dropped", path, f"The block belongs to the format {block.format!r} and has no place here.")
+
+
+def call_input(call: ToolCall) -> dict[str, Any] | None:
+    """Return the arguments of *call* as an object: an empty one for no text at all, `None` where they are no object."""
+    if call.kind != "function":
+        return None
+    if not call.arguments.strip():
+        return {}
+    try:
+        value = json.decode(call.arguments)
+    except json.MALFORMED:
+        return None
+    return value if json.is_object(value) else None
+
+
+def grouped(message: Message, path: str) -> list[list[Placed]]:
+    """Return the parts of *message*, where each tool result is a message of its own, before the rest; one at least."""
+    placed: list[Placed] = [(f"{path}.parts[{place}]", part) for place, part in enumerate(message.parts)]
+    results = [[item] for item in placed if isinstance(item[1], ToolResult)]
+    rest = [item for item in placed if not isinstance(item[1], ToolResult)]
+    return [*results, rest] if rest or not results else results
+
+
+def growing(event: Any) -> Growing | None:
+    """Return what *event* adds to a block that grows, or `None`; words that were declined with or spoken are text."""
+    if isinstance(event, TextDelta | ReasoningDelta | ToolCallDelta):
+        return event
+    if isinstance(event, RefusalDelta):
+        return TextDelta(event.text, 0, event.part)
+    if isinstance(event, AudioDelta):
+        return TextDelta(event.transcript, 0, event.part) if event.transcript else None
+    if not isinstance(event, PartAdded):
+        return None
+    part = event.content
+    if isinstance(part, Text | Refusal):
+        annotations = part.annotations if isinstance(part, Text) else ()
+        return TextDelta(part.text, 0, event.part, annotations, extra=part.extra)
+    if isinstance(part, Reasoning):
+        return ReasoningDelta(part.text, 0, event.part, part.signature, extra=part.extra)
+    return None
+
+
+def growing_key(event: Growing) -> Any:
+    """Return what all that adds to the same block has in common; `None`: it adds to the newest one of its kind."""
+    if isinstance(event, ToolCallDelta):
+        return "call", event.call
+    return None if event.part is None else ("part", event.part)

@@ -80,8 +80,9 @@ def decode_usage(source: dict[str, Any], *, exact: bool = True) -> Usage:
     """
     prompt, completion = _count(source, "prompt_tokens"), _count(source, "completion_tokens")
     prompts, completions = _inner(source, "prompt_tokens_details"), _inner(source, "completion_tokens_details")
-    places = [_count(prompts, "cached_tokens"), *(_count(source, key) for key in _CACHED)]
-    cached = next((count for count in places if count is not None), None)
+    cached = _count(prompts, "cached_tokens")
+    if cached is None:
+        cached = next((count for key in _CACHED if (count := _count(source, key)) is not None), None)
     written = _count(prompts, "cache_write_tokens")
     reasoning = _count(completions, "reasoning_tokens")
     visible = completion
@@ -115,7 +116,9 @@ def _encode_buckets(usage: Usage) -> dict[str, Any]:
 def _count(source: dict[str, Any], key: str) -> int | None:
     """Return the count at *key*; some servers write whole numbers as `5.0`."""
     value = source.get(key)
-    return int(value) if isinstance(value, float) and value.is_integer() else json.integer(value)
+    if type(value) is int:
+        return value
+    return int(value) if isinstance(value, float) and value.is_integer() else None
 
 
 def _amount(source: dict[str, Any], key: str) -> float | None:
@@ -145,7 +148,7 @@ def decode_completion(source: dict[str, Any], *, exact: bool = True) -> Completi
     id = json.text(source.get("id")) or ""
     usage = _inner(source, "usage") or _inner(_inner(source, "x_groq"), "usage")
     numbers = [json.integer(item.get("index")) if json.is_object(item) else None for item in choices]
-    if None in numbers or len(set(numbers)) < len(numbers):
+    if None in numbers or (len(numbers) > 1 and len(set(numbers)) < len(numbers)):
         numbers = [*range(len(choices))]
     completion = Completion(
         choices=tuple(
@@ -169,7 +172,7 @@ def _decode_choice(source: Any, path: str, index: int, answer: str, *, exact: bo
     message = read.required_object(source, "message", path)
     if message.get("role") is None:
         message = {**message, "role": "assistant"}
-    decoded = decode_message(message, f"{path}.message", call_ids=fresh_call_id(answer, index))
+    decoded = decode_message(message, f"{path}.message", call_ids=fresh_call_id(answer, index), exact=exact)
     rest = {key: value for key, value in source.items() if key not in _CHOICE}
     if json.is_object(logprobs := rest.pop("logprobs", None)):
         decoded, beside = _with_logprobs(decoded, logprobs)

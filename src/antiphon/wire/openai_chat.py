@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from functools import partial
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 
@@ -18,6 +19,7 @@ from antiphon.errors import APIError, StreamError
 from antiphon.types import ChatRequest, Loss
 from antiphon.wire import json, read
 from antiphon.wire.codec import Decoder, Encoder, Headers, HTTPReply, HTTPRequest
+from antiphon.wire.listing import listed_models
 from antiphon.wire.openai_answer import decode_completion, encode_completion, error_inside, error_object
 from antiphon.wire.openai_message import NAME
 from antiphon.wire.openai_request import decode_request, encode_request
@@ -46,7 +48,9 @@ class OpenAIChat(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     name: str = NAME
+    stream_type: str = "text/event-stream"
     path: str = "/chat/completions"
+    """`{model}` in it stands for the model's name."""
     max_tokens_field: str = "max_tokens"
     """`max_completion_tokens` where the provider wants the newer name."""
     reasoning_field: str | None = "reasoning_content"
@@ -56,7 +60,7 @@ class OpenAIChat(msgspec.Struct, frozen=True, kw_only=True):
     unsupported: tuple[str, ...] = ()
     """Request fields that the provider refuses; they are left out and reported."""
     exact: bool = True
-    """Whether whole answers remember how they were written, to be written again to the letter. Who only reads them
+    """Whether answers remember how they were written, to be written again to the letter. Who only reads them
     saves a third of the time without."""
 
     def encode_request(self, request: ChatRequest) -> HTTPRequest:
@@ -65,7 +69,7 @@ class OpenAIChat(msgspec.Struct, frozen=True, kw_only=True):
         self._suit(source, losses)
         accept = "text/event-stream" if request.stream else "application/json"
         return HTTPRequest(
-            path=self.path,
+            path=self.path.replace("{model}", quote(request.model, safe="")),
             body=json.encode(source),
             headers={"content-type": "application/json", "accept": accept},
             losses=tuple(losses),
@@ -74,6 +78,10 @@ class OpenAIChat(msgspec.Struct, frozen=True, kw_only=True):
     def models_request(self) -> HTTPRequest:
         """Write the question which models an upstream has."""
         return HTTPRequest(method="GET", path="/models", body=b"", headers={"accept": "application/json"})
+
+    def decode_models(self, body: bytes) -> list[tuple[str, int]]:
+        """Read the answer to it; some servers send the array alone."""
+        return listed_models(body)
 
     def _suit(self, source: dict[str, Any], losses: list[Loss]) -> None:
         """Change what the provider would refuse."""
@@ -98,7 +106,7 @@ class OpenAIChat(msgspec.Struct, frozen=True, kw_only=True):
         """
         kind = content_type.partition(";")[0].strip().lower()
         labelled_stream = kind == "text/event-stream" or (request.stream and kind != "application/json")
-        stream = StreamDecoder(choices=request.n or 1)
+        stream = StreamDecoder(choices=request.n or 1, exact=self.exact)
         return AnyDecoder(stream, WholeDecoder(partial(_answer, exact=self.exact)), labelled_stream=labelled_stream)
 
     def decode_error(self, status: int, headers: Headers, body: bytes) -> APIError:
@@ -117,7 +125,7 @@ class OpenAIChat(msgspec.Struct, frozen=True, kw_only=True):
         code, kind, param = (str(v) if json.integer(v) else json.text(v) for v in map(fields.get, _ERROR_FIELDS))
         return status_error(status, headers, message, code=code, type=kind, param=param, body=source)
 
-    def decode_request(self, body: bytes) -> ChatRequest:
+    def decode_request(self, body: bytes, path: str = "") -> ChatRequest:
         """Read a client's request body.
 
         Raises:

@@ -60,6 +60,7 @@ NAME = "openai-chat"
 _REASONING = ("reasoning_content", "reasoning")
 _PLAIN: dict[str, Any] = dict.fromkeys(("role", "content", "name"))
 _TOOL = {**_PLAIN, "tool_call_id": None}
+_TEXT_ALONE = frozenset(("role", "content"))
 _ASSISTANT = {**_PLAIN, **dict.fromkeys(("tool_calls", "refusal", "audio", "annotations"))}
 _BESIDE: dict[type, int] = {Reasoning: 0, Refusal: 2, Audio: 3, ToolCall: 4}
 """Parts of an assistant's message that stand beside its content, by the order in which they are read; content is 1."""
@@ -85,10 +86,11 @@ def decode_messages(source: list[Any] | None) -> tuple[Message, ...]:
     return tuple(decode_message(item, f"$.messages[{place}]") for place, item in enumerate(source))
 
 
-def decode_message(source: Any, path: str, *, call_ids: str = "") -> Message:
+def decode_message(source: Any, path: str, *, call_ids: str = "", exact: bool = True) -> Message:
     """Read one message object, of a request or of an answer; a `Message` is given back as it is.
 
-    *call_ids* begins the ids of tool calls that have none.
+    *call_ids* begins the ids of tool calls that have none. Unless *exact*, a message that says nothing but a text does
+    not remember which empty fields it was written with.
     """
     if isinstance(source, Message):
         return source
@@ -97,6 +99,9 @@ def decode_message(source: Any, path: str, *, call_ids: str = "") -> Message:
     role = read.required_text(source, "role", path)
     if len(source) == 2 and role != "tool" and type(text := source.get("content")) is str:
         return Message(role, (Text(text),))  # nearly every message; written again it is the same
+    if not exact and role == "assistant" and type(text := source.get("content")) is str:
+        if all(key in _TEXT_ALONE or (key in _ASSISTANT and not value) for key, value in source.items()):
+            return Message(role, (Text(text),))  # nearly every answer
     if role != "assistant" and source.get("content") is None:
         read.fault(f"{path}.content", "a string or an array of parts")
     parts = _decode_content(source.get("content"), f"{path}.content")
@@ -310,8 +315,19 @@ def encode_messages(messages: tuple[Message, ...], losses: list[Loss]) -> list[d
     """Write the `messages` array, adding to *losses* what could not be expressed."""
     result: list[dict[str, Any]] = []
     for place, message in enumerate(messages):
-        result += encode_message(message, f"$.messages[{place}]", losses)
+        if (text := _only_text(message)) is not None:
+            result.append({"role": message.role, "content": text})
+        else:
+            result += encode_message(message, f"$.messages[{place}]", losses)
     return result
+
+
+def _only_text(message: Message) -> str | None:
+    """Return the text of a message that says nothing else, as nearly all do: there is nothing to lose or to restore."""
+    if len(message.parts) != 1 or type(part := message.parts[0]) is not Text or message.role == "tool":
+        return None
+    beside = message.name or message.extra or message.form or part.extra or part.annotations or part.logprobs
+    return part.text if beside is None or beside == () else None
 
 
 def encode_message(message: Message, path: str, losses: list[Loss]) -> list[dict[str, Any]]:

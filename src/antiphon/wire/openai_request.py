@@ -8,6 +8,7 @@ Source: openai 3.54, `types/chat/completion_create_params.py` and its neighbours
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, cast
 
 from antiphon.types import (
@@ -38,7 +39,13 @@ _NUMBERS = ("temperature", "top_p", "frequency_penalty", "presence_penalty")
 _INTEGERS = ("top_k", "n", "seed", "top_logprobs")
 _BOOLEANS = ("parallel_tool_calls", "logprobs")
 _TEXTS = ("user", "service_tier")
-_PLAIN = (*_NUMBERS, *_INTEGERS, *_BOOLEANS, *_TEXTS)
+_READERS: dict[str, Callable[[dict[str, Any], str, str], Any]] = {
+    **dict.fromkeys(_NUMBERS, read.number),
+    **dict.fromkeys(_INTEGERS, read.integer),
+    **dict.fromkeys(_BOOLEANS, read.boolean),
+    **dict.fromkeys(_TEXTS, read.text),
+}
+_PLAIN = tuple(_READERS)
 _KNOWN: dict[str, Any] = {
     **dict.fromkeys((*_PLAIN, "model", "messages", "tools", "tool_choice", "max_tokens", "max_completion_tokens")),
     **dict.fromkeys(("stop", "response_format", "reasoning_effort", "stream")),
@@ -57,10 +64,7 @@ def decode_request(source: dict[str, Any], *, exact: bool = True) -> ChatRequest
     Raises:
         BadRequestError: With `param` the path of the fault, such as `$.messages[0].role`.
     """
-    fields: dict[str, Any] = {key: read.number(source, key, "$") for key in _NUMBERS}
-    fields |= {key: read.integer(source, key, "$") for key in _INTEGERS}
-    fields |= {key: read.boolean(source, key, "$") for key in _BOOLEANS}
-    fields |= {key: read.text(source, key, "$") for key in _TEXTS}
+    fields: dict[str, Any] = {key: _READERS[key](source, key, "$") for key in source if key in _READERS}
     options = read.object_(source, "stream_options", "$") or {}
     effort = read.text(source, "reasoning_effort", "$")
     old_limit, new_limit = (read.integer(source, key, "$") for key in ("max_tokens", "max_completion_tokens"))
@@ -139,6 +143,8 @@ def _decode_tools(source: list[Any] | None) -> tuple[Tool | Opaque, ...] | None:
 
 
 def _decode_tool(source: Any, path: str) -> Tool | Opaque:
+    if isinstance(source, Tool | Opaque):
+        return source
     if not json.is_object(source):
         read.fault(path, "an object", source)
     if source.get("type", "function") != "function":

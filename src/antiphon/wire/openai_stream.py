@@ -88,10 +88,14 @@ class _Choice:
 
 
 class StreamDecoder:
-    """Turns the bytes of a streamed answer, of which *choices* were asked for, into events."""
+    """Turns the bytes of a streamed answer, of which *choices* were asked for, into events.
 
-    def __init__(self, *, choices: int = 1) -> None:
+    With *exact* they remember how they were written, to be written again to the letter.
+    """
+
+    def __init__(self, *, choices: int = 1, exact: bool = True) -> None:
         self._asked = choices
+        self._exact = exact
         self._sse = sse.SSEDecoder()
         self._start: Start | None = None
         self._told: dict[str, Any] = {}
@@ -99,6 +103,11 @@ class StreamDecoder:
         self._choices: dict[int, _Choice] = {}
         self._template: Template | None = None
         self._done = False
+
+    @property
+    def over(self) -> bool:
+        """Whether `[DONE]` came."""
+        return self._done
 
     def feed(self, data: bytes) -> Iterator[Event]:
         """Take the next bytes, split anywhere, and give the events that are complete, before any fault after them."""
@@ -136,6 +145,8 @@ class StreamDecoder:
             raise StreamError(f"The provider's stream has a frame of the wrong shape: {error}") from None
         if not made:
             return (UnknownEvent(NAME, chunk),)
+        if not self._exact:
+            return made
         difference = patch.diff(chunk_of(self._start or Start(), made), chunk)
         wires = [Wire(NAME, difference, more=len(made) > 1), *[_MORE] * (len(made) - 2), _LAST]
         return [msgspec.structs.replace(event, wire=wire) for event, wire in zip(made, wires, strict=False)]
@@ -348,9 +359,33 @@ class StreamEncoder:
         self._usage: Usage | None = None
         self._told_usage = False
         self._failed = False
+        self._around: dict[int, tuple[bytes, bytes]] = {}
+        """What stands before and after the text in a frame of each choice that brings nothing else."""
 
     def feed(self, event: Event) -> Iterator[bytes]:
         """Give the frames for *event*: none while the rest of its frame is still to come."""
+        if type(event) is TextDelta and (frame := self._short(event)) is not None:
+            return iter((frame,))
+        self._around.clear()
+        return self._long(event)
+
+    def _short(self, event: TextDelta) -> bytes | None:
+        """Write more text the short way, if nothing but text came since the choice began."""
+        wire, choice = event.wire, event.choice
+        if wire is not None and wire.format == NAME and (wire.patch is not None or wire.more):
+            return None
+        if event.annotations or event.logprobs is not None or self._held:
+            return None
+        around = self._around.get(choice)
+        if around is None:
+            if choice not in self._opened or self._owed is not None:
+                return None
+            frame = sse.encode(json.encode(chunk_of(self._start, [TextDelta("", choice)])))
+            head, mark, tail = frame.rpartition(b'"content":""')
+            around = self._around[choice] = head + mark[:-2], tail
+        return around[0] + json.encode(event.text) + around[1]
+
+    def _long(self, event: Event) -> Iterator[bytes]:
         native = event.wire is not None and event.wire.format == NAME
         if isinstance(event, End):
             yield from self._end(event, native=native)

@@ -8,7 +8,7 @@ text, byte for byte the chunk that was read the long way, so it means the same, 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -26,7 +26,7 @@ _REPLACE = msgspec.structs.replace
 class Template:
     """Reads chunks like one that was read the long way, as long as no chunk of another kind comes between."""
 
-    __slots__ = ("_attribute", "_before", "_between", "_event", "_head", "_renamed", "_tail", "_wire", "texts")
+    __slots__ = ("_before", "_between", "_edges", "_head", "_make", "_renamed", "_tail", "_wire", "texts")
 
     def __init__(self, head: bytes, between: bytes | None, tail: bytes, field: str, made: Sequence[Event]) -> None:
         self.texts: list[str] | None = None
@@ -34,11 +34,11 @@ class Template:
         self._head = head
         self._between = between  # what stands between the text and random padding, if there is any
         self._tail = tail
+        self._edges = len(head), len(tail)
         self._before = made[:-1]
-        self._event: Any = made[-1]
-        self._attribute = "arguments" if field == "arguments" else "text"
-        self._renamed = field == "reasoning"
-        self._wire: Wire = made[0].wire or Wire(NAME)
+        self._make = _maker(made[-1])
+        self._wire = made[0].wire
+        self._renamed = field == "reasoning" and self._wire is not None
 
     @classmethod
     def of(cls, payload: bytes, chunk: dict[str, Any], made: Sequence[Event]) -> Template | None:
@@ -58,12 +58,13 @@ class Template:
         """Return the events of a chunk if it fits."""
         if not (payload.startswith(self._head) and payload.endswith(self._tail)):
             return None
-        literal = payload[len(self._head) : len(payload) - len(self._tail)]
+        begin, end = self._edges
+        literal = payload[begin : len(payload) - end]
         wire = self._wire
         try:
             if self._between is not None:
                 literal, _, padding = literal.rpartition(self._between)
-                wire = _padded(wire, json.decode(padding))
+                wire = wire and _padded(wire, json.decode(padding))
             text = json.decode(literal)
         except json.MALFORMED:
             return None
@@ -71,12 +72,22 @@ class Template:
             return None
         if self.texts is not None:
             self.texts.append(text)
-        if self._renamed:
+        if self._renamed and wire is not None:
             wire = _renaming(wire, text)
         if not self._before:
-            return (_REPLACE(self._event, **{self._attribute: text}, wire=wire),)
+            return (self._make(text, wire),)
         first = _REPLACE(self._before[0], wire=wire)
-        return (first, *self._before[1:], _REPLACE(self._event, **{self._attribute: text}))
+        return (first, *self._before[1:], self._make(text, None if wire is None else Wire(NAME)))
+
+
+def _maker(event: Event) -> Callable[[str, Wire | None], Event]:
+    """Return what makes an event like *event* of another text."""
+    if isinstance(event, ToolCallDelta):
+        return lambda text, wire: _REPLACE(event, arguments=text, wire=wire)
+    choice = event.choice if isinstance(event, TextDelta | ReasoningDelta) else 0
+    if isinstance(event, TextDelta) and event == TextDelta(event.text, choice, wire=event.wire):
+        return lambda text, wire: TextDelta(text, choice, wire=wire)  # half the time of the next
+    return lambda text, wire: _REPLACE(event, text=text, wire=wire)
 
 
 def _field(chunk: dict[str, Any], event: Event) -> str | None:

@@ -6,6 +6,7 @@ path of the value that is wrong. An explicit `null` reads as absent.
 
 from __future__ import annotations
 
+import math
 from typing import Any, NoReturn
 
 from antiphon.errors import BadRequestError
@@ -77,6 +78,8 @@ def number(source: dict[str, Any], key: str, path: str) -> float | None:
     value = source.get(key)
     if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
         fault(f"{path}.{key}", "a number", value)
+    if value is not None and not -math.inf < value < math.inf:
+        fault(f"{path}.{key}", "a finite number, which is all that JSON has", value)
     return value
 
 

@@ -5,7 +5,7 @@ And how to tell them from streams, since servers mislabel both.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from antiphon.completion import Completion
@@ -44,6 +44,8 @@ class WholeDecoder:
         self._decode = decode
         self._pieces: list[bytes] = []
         self._size = 0
+
+    over = False
 
     def feed(self, data: bytes) -> Iterable[Event]:
         """Take the next bytes; nothing comes of them yet.
@@ -99,6 +101,11 @@ class AnyDecoder:
         self._held = b""
         self._chosen: Decoder | None = None
 
+    @property
+    def over(self) -> bool:
+        """What the decoder that was chosen says."""
+        return self._chosen is not None and self._chosen.over
+
     def feed(self, data: bytes) -> Iterable[Event]:
         """Take the next bytes, and give what the decoder that was chosen makes of them."""
         if self._chosen is None:
@@ -113,7 +120,9 @@ class AnyDecoder:
 
     def close(self) -> Iterable[Event]:
         """Take the end of the body and give the last events."""
-        if self._chosen is None:
-            self._chosen = self._stream if self._labelled_stream else self._whole
-            yield from self._chosen.feed(self._held)
+        return self._undecided() if self._chosen is None else self._chosen.close()
+
+    def _undecided(self) -> Iterator[Event]:
+        self._chosen = self._stream if self._labelled_stream else self._whole
+        yield from self._chosen.feed(self._held)
         yield from self._chosen.close()

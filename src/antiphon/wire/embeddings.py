@@ -1,0 +1,403 @@
+"""Floor 2: embeddings, one small codec for each format. Pure functions, no I/O.
+
+A format that takes one text a request gets as many requests as there are texts. Vectors come as arrays of numbers, or
+as base64 of little-endian 32-bit floats.
+
+Sources: recorded exchanges (OpenAI, Voyage, Gemini, Vertex AI, Cohere, Bedrock); openai 3.54,
+`types/embedding_create_params.py`; ollama 0.6.3, `_types.py`, `EmbedRequest`; read 2026-11-23.
+"""
+
+from __future__ import annotations
+
+import array
+import binascii
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol, cast
+from urllib.parse import quote
+
+import msgspec
+
+from antiphon.embedding import Embedding, EmbeddingRequest, Embeddings, EmbeddingUsage
+from antiphon.errors import APIError
+from antiphon.types import Loss, lost_extra
+from antiphon.wire import json, read
+from antiphon.wire.codec import HTTPRequest
+from antiphon.wire.status import excerpt
+
+__all__ = [
+    "BedrockEmbeddings",
+    "CohereEmbeddings",
+    "EmbeddingCodec",
+    "GeminiEmbeddings",
+    "OllamaEmbeddings",
+    "OpenAIEmbeddings",
+    "VertexEmbeddings",
+    "VoyageEmbeddings",
+]
+
+_HEADERS = {"content-type": "application/json", "accept": "application/json"}
+_COHERE_TYPES = {"query": "search_query", "document": "search_document"}
+_GEMINI_TYPES = {"query": "RETRIEVAL_QUERY", "document": "RETRIEVAL_DOCUMENT"}
+_NOVA_PURPOSES = {"query": "GENERIC_RETRIEVAL", "document": "GENERIC_INDEX"}
+
+
+class EmbeddingCodec(Protocol):
+    """How one format asks for embeddings and tells them. Holds no state besides its settings."""
+
+    @property
+    def name(self) -> str:
+        """Key of the format in `EmbeddingRequest.extra`."""
+        ...
+
+    def encode(self, request: EmbeddingRequest) -> tuple[HTTPRequest, ...]:
+        """Write *request*: one request to send, or one for each text. Losses stand in the first."""
+        ...
+
+    def decode(self, request: EmbeddingRequest, bodies: Sequence[bytes]) -> Embeddings:
+        """Read the answers, in the order of the requests.
+
+        Raises:
+            APIError: An answer does not have the promised shape, or not as many vectors as there are texts.
+        """
+        ...
+
+
+class OpenAIEmbeddings(msgspec.Struct, frozen=True, kw_only=True):
+    """OpenAI's `/embeddings` and the servers that speak it."""
+
+    name: str = "openai-chat"
+    path: str = "/embeddings"
+    dimensions_field: str = "dimensions"
+    takes_type: bool = False
+    """Whether `input_type` may be sent: `query` or `document`."""
+
+    def encode(self, request: EmbeddingRequest) -> tuple[HTTPRequest, ...]:
+        """Write *request*."""
+        body = _without_none(
+            {"model": request.model, "input": list(request.texts), self.dimensions_field: request.dimensions}
+        )
+        types = {"query": "query", "document": "document"} if self.takes_type else {}
+        losses = _typed(body, request, "input_type", types)
+        if request.user is not None and not self.takes_type:
+            body["user"] = request.user
+        path = self.path.replace("{model}", quote(request.model, safe=""))
+        return (_post(path, body, request, self.name, losses, user=not self.takes_type),)
+
+    def decode(self, request: EmbeddingRequest, bodies: Sequence[bytes]) -> Embeddings:
+        """Read the answer."""
+        source = _object(bodies[0])
+        found: dict[int, list[float]] = {}
+        for place, item in enumerate(_list(source, "data")):
+            entry = _inner(item, f"$.data[{place}]")
+            index = json.integer(entry.get("index"))
+            found[place if index is None else index] = _vector(entry.get("embedding"), f"$.data[{place}].embedding")
+        counts = source.get("usage")
+        tokens = _tokens(counts, "prompt_tokens", "total_tokens")
+        return _told([found[index] for index in sorted(found)], request, json.text(source.get("model")), tokens)
+
+    def decode_request(self, body: bytes) -> EmbeddingRequest:
+        """Read a client's request body.
+
+        Raises:
+            BadRequestError: With `param` the path of the fault, such as `$.input`.
+        """
+        source = read.body(body)
+        given = source.get("input")
+        texts: list[Any] = [given] if isinstance(given, str) else given if json.is_array(given) else []
+        if not texts or not all(isinstance(text, str) for text in texts):
+            read.fault("$.input", "a string or an array of strings, with one at least", given)
+        known = ("model", "input", "dimensions", "user", "encoding_format")
+        extra = {key: value for key, value in source.items() if key not in known}
+        return EmbeddingRequest(
+            read.required_text(source, "model", "$"),
+            tuple(texts),
+            read.integer(source, "dimensions", "$"),
+            user=read.text(source, "user", "$"),
+            extra={self.name: extra} if extra else None,
+        )
+
+    def encode_response(self, answer: Embeddings, *, base64: bool = False) -> bytes:
+        """Write an answer; *base64* is what a client asks for with `encoding_format`, and a quarter of the size."""
+        source = answer.to_dict()
+        if base64:
+            for item in source["data"]:
+                item["embedding"] = _packed(item["embedding"])
+        return json.encode(source)
+
+
+class VoyageEmbeddings(OpenAIEmbeddings, frozen=True, kw_only=True):
+    """Voyage's `/embeddings`."""
+
+    name: str = "voyage"
+    dimensions_field: str = "output_dimension"
+    takes_type: bool = True
+
+
+class GeminiEmbeddings(msgspec.Struct, frozen=True, kw_only=True):
+    """The Gemini API's `batchEmbedContents`."""
+
+    name: str = "gemini"
+    path: str = "/v1beta/models"
+
+    def encode(self, request: EmbeddingRequest) -> tuple[HTTPRequest, ...]:
+        """Write *request*."""
+        model = request.model.removeprefix("models/")
+        common: dict[str, Any] = _without_none({"model": f"models/{model}", "outputDimensionality": request.dimensions})
+        losses = _typed(common, request, "taskType", {**_GEMINI_TYPES, **_upper("classification", "clustering")})
+        requests = [{**common, "content": {"parts": [{"text": text}]}} for text in request.texts]
+        return (
+            _post(f"{self.path}/{quote(model)}:batchEmbedContents", {"requests": requests}, request, self.name, losses),
+        )
+
+    def decode(self, request: EmbeddingRequest, bodies: Sequence[bytes]) -> Embeddings:
+        """Read the answer."""
+        source = _object(bodies[0])
+        vectors = [
+            _vector(_inner(item, f"$.embeddings[{place}]").get("values"), f"$.embeddings[{place}].values")
+            for place, item in enumerate(_list(source, "embeddings"))
+        ]
+        return _told(vectors, request, None, _tokens(source.get("usageMetadata"), "promptTokenCount"))
+
+
+class VertexEmbeddings(msgspec.Struct, frozen=True, kw_only=True):
+    """Vertex AI's `embedContent`, one text a request."""
+
+    name: str = "gemini"
+    path: str = "/models"
+
+    def encode(self, request: EmbeddingRequest) -> tuple[HTTPRequest, ...]:
+        """Write *request*."""
+        common: dict[str, Any] = _without_none({"outputDimensionality": request.dimensions})
+        losses = _typed(common, request, "taskType", {**_GEMINI_TYPES, **_upper("classification", "clustering")})
+        path = f"{self.path}/{quote(request.model)}:embedContent"
+        bodies = ({"content": {"parts": [{"text": text}]}, **common} for text in request.texts)
+        return tuple(_post(path, body, request, self.name, losses) for body in bodies)
+
+    def decode(self, request: EmbeddingRequest, bodies: Sequence[bytes]) -> Embeddings:
+        """Read the answers."""
+        sources = [_object(body) for body in bodies]
+        vectors = [
+            _vector(_inner(source.get("embedding"), "$.embedding").get("values"), "$.embedding.values")
+            for source in sources
+        ]
+        return _told(vectors, request, None, _sum(_tokens(s.get("usageMetadata"), "promptTokenCount") for s in sources))
+
+
+class CohereEmbeddings(msgspec.Struct, frozen=True, kw_only=True):
+    """Cohere's `/v2/embed`."""
+
+    name: str = "cohere"
+    path: str = "/v2/embed"
+
+    def encode(self, request: EmbeddingRequest) -> tuple[HTTPRequest, ...]:
+        """Write *request*; Cohere wants to know what the vectors are for, and without a word they are of documents."""
+        body, losses = _cohere(request)
+        body |= {"model": request.model, "embedding_types": ["float"]}
+        return (_post(self.path, body, request, self.name, losses),)
+
+    def decode(self, request: EmbeddingRequest, bodies: Sequence[bytes]) -> Embeddings:
+        """Read the answer."""
+        source = _object(bodies[0])
+        meta = source.get("meta")
+        return _told(
+            _cohere_vectors(source),
+            request,
+            None,
+            _tokens(meta.get("billed_units") if json.is_object(meta) else None, "input_tokens"),
+        )
+
+
+class OllamaEmbeddings(msgspec.Struct, frozen=True, kw_only=True):
+    """Ollama's `/api/embed`."""
+
+    name: str = "ollama"
+    path: str = "/api/embed"
+
+    def encode(self, request: EmbeddingRequest) -> tuple[HTTPRequest, ...]:
+        """Write *request*."""
+        body = _without_none({"model": request.model, "input": list(request.texts), "dimensions": request.dimensions})
+        return (_post(self.path, body, request, self.name, _typed(body, request, "", {})),)
+
+    def decode(self, request: EmbeddingRequest, bodies: Sequence[bytes]) -> Embeddings:
+        """Read the answer."""
+        source = _object(bodies[0])
+        vectors = [_vector(item, f"$.embeddings[{i}]") for i, item in enumerate(_list(source, "embeddings"))]
+        return _told(vectors, request, json.text(source.get("model")), _tokens(source, "prompt_eval_count"))
+
+
+class BedrockEmbeddings(msgspec.Struct, frozen=True, kw_only=True):
+    """Bedrock's `/model/…/invoke`, where every maker of models has a format of its own."""
+
+    name: str = "bedrock"
+
+    def encode(self, request: EmbeddingRequest) -> tuple[HTTPRequest, ...]:
+        """Write *request*; Titan and Nova take one text each."""
+        path = f"/model/{quote(request.model, safe='')}/invoke"
+        if "cohere." in request.model:
+            body, losses = _cohere(request)
+            return (_post(path, body, request, self.name, losses),)
+        write = _nova if "nova" in request.model else _titan
+        made = [write(request, text) for text in request.texts]
+        return tuple(_post(path, body, request, self.name, losses) for body, losses in made)
+
+    def decode(self, request: EmbeddingRequest, bodies: Sequence[bytes]) -> Embeddings:
+        """Read the answers."""
+        sources = [_object(body) for body in bodies]
+        if "cohere." in request.model:
+            return _told(_cohere_vectors(sources[0]), request, None, None)
+        if "nova" in request.model:
+            items = [_inner(_list(source, "embeddings")[0], "$.embeddings[0]") for source in sources]
+            return _told([_vector(i.get("embedding"), "$.embeddings[0].embedding") for i in items], request, None, None)
+        vectors = [_vector(source.get("embedding"), "$.embedding") for source in sources]
+        return _told(vectors, request, None, _sum(_tokens(source, "inputTextTokenCount") for source in sources))
+
+
+_Written = tuple[dict[str, Any], list[Loss]]
+
+
+def _titan(request: EmbeddingRequest, text: str) -> _Written:
+    body = _without_none({"inputText": text, "dimensions": request.dimensions})
+    return body, _typed(body, request, "", {})
+
+
+def _nova(request: EmbeddingRequest, text: str) -> _Written:
+    params: dict[str, Any] = {"embeddingPurpose": "GENERIC_INDEX", "text": {"value": text, "truncationMode": "NONE"}}
+    losses = _typed(params, request, "embeddingPurpose", {**_NOVA_PURPOSES, **_upper("classification", "clustering")})
+    if request.input_type is None:
+        losses.append(_defaulted("embeddingPurpose", "GENERIC_INDEX"))
+    if request.dimensions is not None:
+        params["embeddingDimension"] = request.dimensions
+    return {"taskType": "SINGLE_EMBEDDING", "singleEmbeddingParams": params}, losses
+
+
+def _cohere(request: EmbeddingRequest) -> _Written:
+    body: dict[str, Any] = {"input_type": "search_document", "texts": list(request.texts)}
+    types = {**_COHERE_TYPES, "classification": "classification", "clustering": "clustering"}
+    losses = _typed(body, request, "input_type", types)
+    if request.input_type is None:
+        losses.append(_defaulted("input_type", "search_document"))
+    if request.dimensions is not None:
+        body["output_dimension"] = request.dimensions
+    return body, losses
+
+
+def _cohere_vectors(source: dict[str, Any]) -> list[list[float]]:
+    found = source.get("embeddings")
+    items = _list(found, "float") if json.is_object(found) else _list(source, "embeddings")
+    return [_vector(item, f"$.embeddings[{place}]") for place, item in enumerate(items)]
+
+
+# Writing
+
+
+def _upper(*names: str) -> dict[str, str]:
+    return {name: name.upper() for name in names}
+
+
+def _defaulted(field: str, value: str) -> Loss:
+    return Loss("defaulted", "$.input_type", f"The format wants a {field!r}: {value!r} was sent.")
+
+
+def _typed(body: dict[str, Any], request: EmbeddingRequest, field: str, words: Mapping[str, str]) -> list[Loss]:
+    """Say in *body* what the vectors are for, and return the loss where the format has no word for it."""
+    if request.input_type is None:
+        return []
+    if request.input_type in words:
+        body[field] = words[request.input_type]
+        return []
+    return [
+        Loss(
+            "dropped", "$.input_type", f"This format has no way to say that the vectors are for {request.input_type!r}."
+        )
+    ]
+
+
+def _post(
+    path: str, body: dict[str, Any], request: EmbeddingRequest, name: str, losses: list[Loss], *, user: bool = False
+) -> HTTPRequest:
+    losses = [*losses, *lost_extra(request, "$", keep=(name,))]
+    if request.user is not None and not user:
+        losses.append(Loss("dropped", "$.user", "This format has no field for an end user."))
+    own = (request.extra or {}).get(name, {})
+    return HTTPRequest(path=path, body=json.encode(json.merged(body, own)), headers=_HEADERS, losses=tuple(losses))
+
+
+def _without_none(fields: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in fields.items() if value is not None}
+
+
+def _packed(vector: list[float]) -> str:
+    floats = array.array("f", vector)
+    if sys.byteorder == "big":
+        floats.byteswap()
+    return binascii.b2a_base64(floats.tobytes(), newline=False).decode()
+
+
+# Reading
+
+
+def _told(
+    vectors: list[list[float]], request: EmbeddingRequest, model: str | None, tokens: EmbeddingUsage | None
+) -> Embeddings:
+    if len(vectors) != len(request.texts):
+        raise APIError(f"The provider was given {len(request.texts)} texts and answered {len(vectors)} vectors.")
+    data = tuple(Embedding(vector, index) for index, vector in enumerate(vectors))
+    return Embeddings(data=data, model=model or request.model, usage=tokens)
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    try:
+        source = json.decode(body)
+    except json.MALFORMED:
+        source = None
+    if not json.is_object(source):
+        raise APIError(f"The provider was asked for embeddings and answered something else: {excerpt(body)}")
+    return source
+
+
+def _fault(path: str, expected: str) -> APIError:
+    return APIError(f"The provider's embeddings do not have the promised shape: {path} is not {expected}.")
+
+
+def _list(source: dict[str, Any], key: str) -> list[Any]:
+    value = source.get(key)
+    if not json.is_array(value) or not value:
+        raise _fault(f"$.{key}", "an array with something in it")
+    return value
+
+
+def _inner(value: Any, path: str) -> dict[str, Any]:
+    if not json.is_object(value):
+        raise _fault(path, "an object")
+    return value
+
+
+def _vector(value: Any, path: str) -> list[float]:
+    if isinstance(value, str):
+        floats = array.array("f")
+        try:
+            floats.frombytes(binascii.a2b_base64(value, strict_mode=True))
+        except ValueError:
+            raise _fault(path, "base64 of 32-bit floats") from None
+        if sys.byteorder == "big":
+            floats.byteswap()
+        return floats.tolist()
+    if not json.is_array(value) or not all(type(number) in (float, int) for number in value):
+        raise _fault(path, "an array of numbers")
+    return cast(list[float], value)
+
+
+def _tokens(source: Any, prompt: str, total: str | None = None) -> EmbeddingUsage | None:
+    if not json.is_object(source):
+        return None
+    whole = json.integer(source.get(total)) if total is not None else None
+    read_ = json.integer(source.get(prompt))
+    read_ = whole if read_ is None else read_
+    return None if read_ is None else EmbeddingUsage(read_, read_ if whole is None else whole)
+
+
+def _sum(usages: Iterable[EmbeddingUsage | None]) -> EmbeddingUsage | None:
+    found = [usage for usage in usages if usage is not None]
+    total = sum(usage.total_tokens for usage in found)
+    return EmbeddingUsage(sum(usage.prompt_tokens for usage in found), total) if found else None

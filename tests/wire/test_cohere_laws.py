@@ -1,0 +1,159 @@
+"""The four laws, for Cohere's Chat API v2, over generated requests, answers and streams."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from antiphon.completion import Completion
+from antiphon.errors import APIError, BadRequestError, StreamError
+from antiphon.events import fold, unfold
+from antiphon.types import ChatRequest
+from antiphon.wire import json, sse
+from antiphon.wire.cohere import Cohere
+from tests.wire import laws
+from tests.wire.cohere_values import body, completions, json_answers, json_requests, json_streams, requests
+
+CODEC = Cohere()
+few = settings(max_examples=50)
+REQUEST = ChatRequest("command", (), stream=True)
+
+
+@few
+@given(completions(), laws.cuts)
+def test_events_survive_writing_and_reading(completion: Completion, cuts: list[int]) -> None:
+    """Law 1: the events of an answer make the same answer after they were streamed, split anywhere."""
+    laws.check_events(CODEC, REQUEST, [*unfold(completion)], cuts)
+
+
+@few
+@given(completions())
+def test_a_whole_answer_survives_writing_and_reading(completion: Completion) -> None:
+    """Law 1, for whole answers: nothing is lost and nothing is added."""
+    laws.check_answer(CODEC, REQUEST, completion)
+
+
+@few
+@given(completions())
+def test_folding_undoes_unfolding(completion: Completion) -> None:
+    """Law 2: an answer taken apart and put together is the same."""
+    laws.check_folding(completion)
+
+
+@few
+@given(requests())
+def test_a_request_survives_writing_and_reading(request: ChatRequest) -> None:
+    """Law 3: a request that can be said here is the same after it was written and read, and loses nothing."""
+    laws.check_request(CODEC, request)
+
+
+@few
+@given(json_requests)
+def test_a_request_is_given_back_as_it_was(source: dict[str, Any]) -> None:
+    """Law 4: any request is written as it was read, unknown fields, nulls and short forms included; and so again."""
+    laws.check_request_json(CODEC, source)
+    request = CODEC.decode_request(json.encode(source))
+    assert request == CODEC.decode_request(CODEC.encode_request(request).body)
+
+
+@few
+@given(json_answers)
+def test_an_answer_is_given_back_as_it_was(source: dict[str, Any]) -> None:
+    """Law 4: any whole answer is written as it was read."""
+    laws.check_answer_json(CODEC, REQUEST, source)
+
+
+@few
+@given(json_streams, laws.cuts)
+def test_a_stream_is_given_back_as_it_was(frames: list[dict[str, Any]], cuts: list[int]) -> None:
+    """Laws 1, 2 and 4: every frame of a stream is written as it was read, wherever the bytes are split."""
+    events = laws.decoded(CODEC, REQUEST, [body(frames)])
+    assert events == laws.decoded(CODEC, REQUEST, laws.pieces(body(frames), cuts))
+    laws.check_same(frames, laws.frames(laws.encoded(CODEC, REQUEST, events)))
+    laws.check_folding(fold(events))
+
+
+@few
+@given(json_streams)
+def test_an_answer_survives_without_its_frames(frames: list[dict[str, Any]]) -> None:
+    """Law 1: what a stream said survives without the memory of how its frames were written."""
+    told = fold(laws.decoded(CODEC, REQUEST, [body(frames)]))
+    again = fold(laws.decoded(CODEC, REQUEST, [laws.encoded(CODEC, REQUEST, unfold(told))]))
+    assert (told.id, told.choices, told.extra) == (again.id, again.choices, again.extra)
+    assert (told.usage and told.usage.total_tokens) == (again.usage and again.usage.total_tokens)
+
+
+@few
+@given(json_answers)
+def test_the_buckets_add_up_to_what_is_counted(source: dict[str, Any]) -> None:
+    """The buckets of a usage are disjoint, and their sums are what is billed, or else counted."""
+    usage = fold(laws.decoded(CODEC, REQUEST, [json.encode(source)], laws.JSON)).usage
+    told = source.get("usage") or {}
+    counts = told.get("billed_units") if told.get("billed_units") is not None else told.get("tokens")
+    billed = tuple((counts or {}).get(side) for side in ("input_tokens", "output_tokens"))
+    assert billed == ((usage.prompt_tokens, usage.completion_tokens) if usage else (None, None))
+
+
+@few
+@given(st.binary(max_size=200), st.sampled_from([laws.JSON, laws.SSE, "text/html"]))
+def test_garbage_is_an_error_and_nothing_else(data: bytes, content_type: str) -> None:
+    """Whatever bytes come where an answer should be, the decoder ends in an answer or in an error of its own."""
+    try:
+        laws.decoded(CODEC, REQUEST, [data], content_type)
+    except APIError:
+        pass
+
+
+_KEYS = st.sampled_from(["type", "delta", "message", "content", "tool_calls", "function", "citations", "text", "index"])
+_ODD = st.recursive(
+    laws.json_values | st.sampled_from(["content-start", "content-delta", "tool-call-start", "message-end", "text"]),
+    lambda inner: st.dictionaries(_KEYS, inner, max_size=4) | st.lists(inner, max_size=2),
+    max_leaves=8,
+)
+
+
+@few
+@given(st.lists(_ODD, max_size=4))
+def test_garbage_frames_are_an_error_and_nothing_else(frames: list[Any]) -> None:
+    """Lines of any shape end in an answer or in a `StreamError`; what can be read of them can be written."""
+    decoder, encoder = CODEC.decoder(REQUEST, laws.SSE), CODEC.encoder(REQUEST)
+    try:
+        for event in [*decoder.feed(garbage(frames)), *decoder.close()]:
+            b"".join(encoder.feed(event))
+    except StreamError:
+        pass
+
+
+def garbage(frames: list[Any]) -> bytes:
+    """Return values of any shape as the events of a stream."""
+    return b"".join(sse.encode(json.encode(frame), event="x") for frame in frames)
+
+
+_ODD_MESSAGE = st.fixed_dictionaries(
+    {"role": st.sampled_from(["user", "assistant", "tool"])},
+    optional=dict.fromkeys(("content", "citations", "tool_calls", "tool_plan"), _ODD),
+)
+
+
+@few
+@given(
+    _ODD
+    | st.fixed_dictionaries(
+        {"model": laws.names, "messages": st.lists(_ODD_MESSAGE, max_size=2)},
+        optional=dict.fromkeys(("tools", "thinking", "response_format", "tool_choice", "documents"), _ODD),
+    )
+)
+def test_a_garbage_request_is_refused_with_its_path(source: Any) -> None:
+    """A request of any shape is read, or refused with the path of the fault."""
+    assert (refusal(json.encode(source)) or "$").startswith("$")
+
+
+def refusal(data: bytes) -> str | None:
+    """Return the path for which a request is refused, or `None` where it is read."""
+    try:
+        CODEC.decode_request(data)
+    except BadRequestError as error:
+        return error.param or "no path at all"
+    return None
