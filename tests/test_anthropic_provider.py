@@ -101,3 +101,13 @@ def test_counting(client: Client, upstream: Upstream) -> None:
         other.chat.completions.count_tokens("hi", "m")
     with Client(provider=lambda request: "x") as other, pytest.raises(BadRequestError, match="no way to count"):
         other.chat.completions.count_tokens("hi")
+
+
+def test_tools_of_its_own(client: Client, upstream: Upstream) -> None:
+    """A tool that the provider runs is given in its own words, beside functions in OpenAI's."""
+    search = {"type": "web_search_20250305", "name": "web_search", "max_uses": 2}
+    function = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+    answer = client.chat.completions.create("hi", "claude-x", max_tokens=9, tools=[search, function])
+    assert answer.losses == ()
+    assert upstream.requests[-1].json["tools"][0] == search
+    assert upstream.requests[-1].json["tools"][1]["name"] == "f"

@@ -28,7 +28,8 @@ from antiphon.thoughts import ThinkTags, split_thoughts
 from antiphon.threads import in_thread
 from antiphon.tools import AnyTool, definition
 from antiphon.transport import Timeout, Transport
-from antiphon.types import ChatRequest, Message, Usage
+from antiphon.types import ChatRequest, Message, Opaque, Usage
+from antiphon.wire import json
 from antiphon.wire.openai_message import NAME
 from antiphon.wire.openai_request import decode_request
 
@@ -115,7 +116,7 @@ _ARRAYS = (list, tuple)
 def chat_request(
     messages: Messages, model: str, params: Mapping[str, Any], *, stream: bool, format: str = NAME
 ) -> ChatRequest:
-    """Make the neutral request of a call, whose `extra_body` is in the words of *format*.
+    """Make the neutral request of a call, whose `extra_body` and tools of the provider's own are in words of *format*.
 
     Raises:
         BadRequestError: A value of the wrong type; `param` is its path, such as `$.messages[0].role`.
@@ -127,7 +128,7 @@ def chat_request(
     if isinstance(messages, str):
         messages = [Message.user(messages)]
     if isinstance(given.get("tools"), list):
-        given["tools"] = [definition(tool) for tool in given["tools"]]
+        given["tools"] = [_tool(tool, format) for tool in given["tools"]]
     listed: Any = [m if isinstance(m, Message) else _plain(m) for m in messages] if _iterable(messages) else messages
     more: Mapping[str, Any] = params.get("extra_body") or {}
     if format != NAME:
@@ -139,6 +140,14 @@ def chat_request(
         return request
     extra = request.extra or {}
     return request.but(extra={**extra, NAME: {**extra.get(NAME, {}), **nulls}})
+
+
+def _tool(given: Any, format: str) -> Any:
+    """Return a tool as the request is to hold it: what is no function is the provider's own, in its own words."""
+    tool: Any = definition(given)
+    if format != NAME and json.is_object(tool) and "function" not in tool:
+        return Opaque(format, tool)
+    return tool
 
 
 def _iterable(value: Any) -> bool:

@@ -192,7 +192,7 @@ def _following(prepared: Prepared, messages: tuple[Message, ...], *, free: bool)
     following = copy.copy(prepared)
     following.request = request
     following.call = copy.copy(prepared.call)
-    pass
+    following.call.losses = []
     return following
 
 

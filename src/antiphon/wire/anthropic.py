@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from antiphon.completion import Completion
-from antiphon.errors import APIError, BadRequestError
+from antiphon.errors import APIError
 from antiphon.types import ChatRequest, Loss
 from antiphon.wire import json, read
 from antiphon.wire.anthropic_answer import (
@@ -28,7 +28,7 @@ from antiphon.wire.anthropic_request import DEFAULT_MAX_TOKENS, decode_request, 
 from antiphon.wire.anthropic_stream import StreamDecoder
 from antiphon.wire.codec import Decoder, Encoder, Headers, HTTPReply, HTTPRequest
 from antiphon.wire.listing import listed_models, token_count
-from antiphon.wire.status import excerpt, http_status, status_error, words
+from antiphon.wire.status import error_reply, excerpt, status_error, words
 from antiphon.wire.whole import AnyDecoder, WholeDecoder
 
 __all__ = ["Anthropic"]
@@ -128,12 +128,7 @@ class Anthropic(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             BadRequestError: With `param` the path of the fault, such as `$.messages[0].role`.
         """
-        try:
-            return decode_request(read.body(body))
-        except RecursionError:
-            raise BadRequestError(
-                "The request body is nested too deeply.", status=400, param="$", type="invalid_request_error"
-            ) from None
+        return read.request(body, decode_request)
 
     def encoder(self, request: ChatRequest) -> Encoder:
         """Return an encoder for the streamed answer to *request*; of several choices it writes the first."""
@@ -145,9 +140,4 @@ class Anthropic(msgspec.Struct, frozen=True, kw_only=True):
 
     def encode_error(self, error: APIError) -> HTTPReply:
         """Write an error reply; the body of one that came from this format is given back as it was."""
-        headers = {"content-type": "application/json"}
-        if error.request_id is not None:
-            headers["request-id"] = error.request_id
-        if error.retry_after is not None:
-            headers["retry-after"] = str(int(-(-error.retry_after // 1)))
-        return HTTPReply(status=http_status(error), body=json.encode(error_object(error)), headers=headers)
+        return error_reply(error, error_object(error), id_header="request-id")

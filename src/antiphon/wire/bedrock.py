@@ -17,7 +17,7 @@ from urllib.parse import quote, unquote
 import msgspec
 
 from antiphon.completion import Completion
-from antiphon.errors import APIError, BadRequestError
+from antiphon.errors import APIError
 from antiphon.events import Event
 from antiphon.types import ChatRequest, Loss
 from antiphon.wire import json, read
@@ -35,7 +35,7 @@ from antiphon.wire.bedrock_stream import StreamDecoder
 from antiphon.wire.codec import Decoder, Encoder, Headers, HTTPReply, HTTPRequest
 from antiphon.wire.frames import CONTENT_TYPE, MAX_FRAME
 from antiphon.wire.listing import listed_models, token_count
-from antiphon.wire.status import excerpt, http_status, status_error
+from antiphon.wire.status import error_reply, excerpt, status_error
 from antiphon.wire.whole import WholeDecoder
 
 __all__ = ["Bedrock"]
@@ -109,15 +109,13 @@ class Bedrock(msgspec.Struct, frozen=True, kw_only=True):
         """
         found = _PATH.search(path)
         model, verb = (unquote(found[1]), found[2]) if found else ("", "")
-        try:
-            source = read.body(body)
+
+        def decode(source: dict[str, Any]) -> ChatRequest:
             if verb == "count-tokens":
                 source = read.required_object(read.required_object(source, "input", "$"), "converse", "$.input")
             return decode_request(source, model, stream=verb == "converse-stream")
-        except RecursionError:
-            raise BadRequestError(
-                "The request body is nested too deeply.", status=400, param="$", type="ValidationException"
-            ) from None
+
+        return read.request(body, decode, type="ValidationException")
 
     def encoder(self, request: ChatRequest) -> Encoder:
         """Return an encoder for the streamed answer to *request*; of several choices it writes the first."""
@@ -129,14 +127,8 @@ class Bedrock(msgspec.Struct, frozen=True, kw_only=True):
 
     def encode_error(self, error: APIError) -> HTTPReply:
         """Write an error reply; the body of one that came from this format is given back as it was."""
-        type = error_type(error)
-        headers = {"content-type": "application/json", "x-amzn-errortype": type}
-        if error.request_id is not None:
-            headers["x-amzn-requestid"] = error.request_id
-        if error.retry_after is not None:
-            headers["retry-after"] = str(int(-(-error.retry_after // 1)))
         body = error.body if json.is_object(error.body) and [*error.body] == ["message"] else {"message": error.message}
-        return HTTPReply(status=http_status(error), body=json.encode(body), headers=headers)
+        return error_reply(error, body, id_header="x-amzn-requestid", **{"x-amzn-errortype": error_type(error)})
 
 
 def _http(model: str, verb: str, source: dict[str, Any], accept: str, losses: list[Loss]) -> HTTPRequest:

@@ -14,7 +14,7 @@ from urllib.parse import quote, unquote
 import msgspec
 
 from antiphon.completion import Completion
-from antiphon.errors import APIError, BadRequestError
+from antiphon.errors import APIError
 from antiphon.types import ChatRequest
 from antiphon.wire import json, read
 from antiphon.wire.codec import Decoder, Encoder, Headers, HTTPReply, HTTPRequest
@@ -24,7 +24,7 @@ from antiphon.wire.gemini_message import NAME
 from antiphon.wire.gemini_request import decode_request, encode_request
 from antiphon.wire.gemini_stream import BodyDecoder, StreamDecoder
 from antiphon.wire.listing import listed_models, token_count
-from antiphon.wire.status import http_status
+from antiphon.wire.status import error_reply
 from antiphon.wire.whole import AnyDecoder, WholeDecoder
 
 __all__ = ["Gemini", "Vertex"]
@@ -112,12 +112,7 @@ class Gemini(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             BadRequestError: With `param` the path of the fault, such as `$.contents[0].role`.
         """
-        try:
-            request = decode_request(read.body(body))
-        except RecursionError:
-            raise BadRequestError(
-                "The request body is nested too deeply.", status=400, param="$", type="INVALID_ARGUMENT"
-            ) from None
+        request = read.request(body, decode_request, type="INVALID_ARGUMENT")
         if (found := _PATH.search(path)) is None:
             return request
         stream = found[2] == "streamGenerateContent"
@@ -133,10 +128,7 @@ class Gemini(msgspec.Struct, frozen=True, kw_only=True):
 
     def encode_error(self, error: APIError) -> HTTPReply:
         """Write an error reply; the body of one that came from this format is given back as it was."""
-        headers = {"content-type": "application/json"}
-        if error.retry_after is not None:
-            headers["retry-after"] = str(int(-(-error.retry_after // 1)))
-        return HTTPReply(status=http_status(error), body=json.encode(encode_error(error)), headers=headers)
+        return error_reply(error, encode_error(error))
 
 
 def _headers(accept: str) -> dict[str, str]:

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 import msgspec
 
 from antiphon.completion import Completion
-from antiphon.errors import APIError, BadRequestError
+from antiphon.errors import APIError
 from antiphon.events import Event
 from antiphon.types import ChatRequest
 from antiphon.wire import json, read
@@ -23,7 +23,7 @@ from antiphon.wire.ollama_answer import decode_completion, encode_completion, er
 from antiphon.wire.ollama_message import NAME
 from antiphon.wire.ollama_request import decode_request, encode_request
 from antiphon.wire.ollama_stream import StreamDecoder, StreamEncoder
-from antiphon.wire.status import excerpt, http_status, status_error, words
+from antiphon.wire.status import error_reply, excerpt, status_error, words
 from antiphon.wire.whole import BYTE_ORDER_MARK, MAX_BODY, WholeDecoder
 
 __all__ = ["Ollama"]
@@ -76,12 +76,7 @@ class Ollama(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             BadRequestError: With `param` the path of the fault, such as `$.messages[0].role`.
         """
-        try:
-            return decode_request(read.body(body))
-        except RecursionError:
-            raise BadRequestError(
-                "The request body is nested too deeply.", status=400, param="$", type="invalid_request_error"
-            ) from None
+        return read.request(body, decode_request)
 
     def encoder(self, request: ChatRequest) -> Encoder:
         """Return an encoder for the streamed answer to *request*; of several choices it writes the first."""
@@ -93,10 +88,7 @@ class Ollama(msgspec.Struct, frozen=True, kw_only=True):
 
     def encode_error(self, error: APIError) -> HTTPReply:
         """Write an error reply; the body of one that came from this format is given back as it was."""
-        headers = {"content-type": "application/json"}
-        if error.retry_after is not None:
-            headers["retry-after"] = str(int(-(-error.retry_after // 1)))
-        return HTTPReply(status=http_status(error), body=json.encode(error_object(error)), headers=headers)
+        return error_reply(error, error_object(error))
 
 
 class _AnyDecoder:

@@ -24,7 +24,7 @@ from antiphon.wire.openai_answer import decode_completion, encode_completion, er
 from antiphon.wire.openai_message import NAME
 from antiphon.wire.openai_request import decode_request, encode_request
 from antiphon.wire.openai_stream import StreamDecoder, StreamEncoder
-from antiphon.wire.status import excerpt, http_status, status_error, words
+from antiphon.wire.status import error_reply, excerpt, status_error, words
 from antiphon.wire.whole import AnyDecoder, WholeDecoder
 
 __all__ = ["OpenAIChat"]
@@ -131,7 +131,7 @@ class OpenAIChat(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             BadRequestError: With `param` the path of the fault, such as `$.messages[0].role`.
         """
-        return decode_request(read.body(body))
+        return read.request(body, decode_request)
 
     def encoder(self, request: ChatRequest) -> Encoder:
         """Return an encoder for the streamed answer to *request*."""
@@ -143,7 +143,4 @@ class OpenAIChat(msgspec.Struct, frozen=True, kw_only=True):
 
     def encode_error(self, error: APIError) -> HTTPReply:
         """Write an error reply."""
-        headers = {"content-type": "application/json"}
-        if error.retry_after is not None:
-            headers["retry-after"] = str(int(-(-error.retry_after // 1)))
-        return HTTPReply(status=http_status(error), body=json.encode(error_object(error)), headers=headers)
+        return error_reply(error, error_object(error))

@@ -7,7 +7,8 @@ path of the value that is wrong. An explicit `null` reads as absent.
 from __future__ import annotations
 
 import math
-from typing import Any, NoReturn
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar
 
 from antiphon.errors import BadRequestError
 from antiphon.wire import json
@@ -20,10 +21,13 @@ __all__ = [
     "integer",
     "number",
     "object_",
+    "request",
     "required_object",
     "required_text",
     "text",
 ]
+
+R = TypeVar("R")
 
 _KINDS: dict[type, str] = {
     dict: "an object",
@@ -55,6 +59,14 @@ def body(data: bytes) -> dict[str, Any]:
     if not json.is_object(value):
         fault("$", "an object", value)
     return value
+
+
+def request(data: bytes, decode: Callable[[dict[str, Any]], R], *, type: str = "invalid_request_error") -> R:
+    """Return what *decode* makes of the JSON object in *data*; *type* is the format's word for a refused request."""
+    try:
+        return decode(body(data))
+    except RecursionError:
+        raise BadRequestError("The request body is nested too deeply.", status=400, param="$", type=type) from None
 
 
 def text(source: dict[str, Any], key: str, path: str) -> str | None:

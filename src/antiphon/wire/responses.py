@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from antiphon.completion import Completion
-from antiphon.errors import APIError, BadRequestError
+from antiphon.errors import APIError
 from antiphon.types import ChatRequest
 from antiphon.wire import json, read
 from antiphon.wire.codec import Decoder, Encoder, Headers, HTTPReply, HTTPRequest
@@ -23,7 +23,7 @@ from antiphon.wire.responses_frames import StreamEncoder
 from antiphon.wire.responses_message import NAME
 from antiphon.wire.responses_request import decode_request, encode_request
 from antiphon.wire.responses_stream import StreamDecoder
-from antiphon.wire.status import excerpt, http_status, status_error, words
+from antiphon.wire.status import error_reply, excerpt, status_error, words
 from antiphon.wire.whole import AnyDecoder, WholeDecoder
 
 __all__ = ["Responses"]
@@ -104,12 +104,7 @@ class Responses(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             BadRequestError: With `param` the path of the fault, such as `$.input[0].role`.
         """
-        try:
-            return decode_request(read.body(body))
-        except RecursionError:
-            raise BadRequestError(
-                "The request body is nested too deeply.", status=400, param="$", type="invalid_request_error"
-            ) from None
+        return read.request(body, decode_request)
 
     def encoder(self, request: ChatRequest) -> Encoder:
         """Return an encoder for the streamed answer to *request*; of several choices it writes the first."""
@@ -124,9 +119,4 @@ class Responses(msgspec.Struct, frozen=True, kw_only=True):
         body = error.body
         if not (json.is_object(body) and body.keys() == {"error"} and json.is_object(body["error"])):
             body = {"error": error_fields(error)}
-        headers = {"content-type": "application/json"}
-        if error.request_id is not None:
-            headers["x-request-id"] = error.request_id
-        if error.retry_after is not None:
-            headers["retry-after"] = str(int(-(-error.retry_after // 1)))
-        return HTTPReply(status=http_status(error), body=json.encode(body), headers=headers)
+        return error_reply(error, body, id_header="x-request-id")

@@ -13,10 +13,11 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 
 from antiphon.errors import APIError, APIStatusError, APITimeoutError, error_class
-from antiphon.wire.codec import Headers
+from antiphon.wire import json
+from antiphon.wire.codec import Headers, HTTPReply
 from antiphon.wire.json import is_array, is_object
 
-__all__ = ["QUOTA_CODES", "RETRYABLE", "excerpt", "http_status", "retry_after", "status_error", "words"]
+__all__ = ["QUOTA_CODES", "RETRYABLE", "error_reply", "excerpt", "http_status", "retry_after", "status_error", "words"]
 
 QUOTA_CODES = frozenset(
     {"insufficient_quota", "billing_hard_limit_reached", "credit_balance_too_low"}
@@ -124,3 +125,13 @@ def http_status(error: APIError) -> int:
     if error.status is not None and error.status >= 400:
         return error.status
     return 504 if isinstance(error, APITimeoutError) else 502
+
+
+def error_reply(error: APIError, body: object, *, id_header: str | None = None, **headers: str) -> HTTPReply:
+    """Return the reply that tells a client of *error* with *body*, as JSON; *id_header* is where its id goes."""
+    fields = {"content-type": "application/json", **headers}
+    if id_header is not None and error.request_id is not None:
+        fields[id_header] = error.request_id
+    if error.retry_after is not None:
+        fields["retry-after"] = str(math.ceil(error.retry_after))
+    return HTTPReply(status=http_status(error), body=json.encode(body), headers=fields)
