@@ -38,10 +38,11 @@ def test_every_block_runs(examples: Iterator[Example], capsys: pytest.CaptureFix
     for example in examples:
         example.evaluate()
         printed.append(capsys.readouterr().out)
-    assert len(printed) == fences().count("python") == 6
+    assert len(printed) == fences().count("python") == 7
     assert all(output.strip() for output in printed)
     assert printed[4] == "ONE TWO THREE  length\n"
     assert printed[5] == "['test-model']\nHello from a server 3\n"
+    assert printed[6] == "It is 18 °C in Oslo 4 answered\n1816\n2 576\n"
 
 
 def test_the_other_blocks_are_the_commands() -> None:
