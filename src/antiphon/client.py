@@ -6,7 +6,7 @@ Nothing is kept between calls but connections.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Generator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Generator, Sequence
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Literal, Self, TypeAlias, Unpack, overload
@@ -19,6 +19,7 @@ from antiphon.core import ChatParams, Core, EmbeddingParams, Messages, Model, Pr
 from antiphon.embedding import Embeddings
 from antiphon.errors import StreamError
 from antiphon.events import Event, Folder
+from antiphon.stepping import AsyncStepping, Stepping, Taking
 from antiphon.structured import AsyncParseMethods, ParseMethods
 from antiphon.tool_loop import AsyncRunMethods, RunMethods
 from antiphon.transport import Timeout, Transport
@@ -67,51 +68,39 @@ class AsyncStream(AsyncIterator[CompletionChunk]):
         await self.aclose()
 
 
-class _Accumulation:
+_Step: TypeAlias = tuple[Event, list[CompletionChunk]]
+
+
+class _Accumulation(Taking[_Step, CompletionChunk]):
     """What an accumulating stream knows, in either world."""
 
-    def __init__(self, prepared: Prepared) -> None:
-        self._prepared = prepared
-        self._folder = Folder()
-        self._waiting: list[CompletionChunk] = []
+    _prepared: Prepared
+    _folder: Folder
 
     @property
     def current_completion_snapshot(self) -> Completion:
         """The answer as far as it was iterated."""
         return self._prepared.folded(self._folder)
 
-    def _take(self, step: tuple[Event, list[CompletionChunk]]) -> None:
+    def _take(self, step: _Step) -> None:
         event, chunks = step
         self._folder.add(event)
         self._waiting = chunks[::-1]
 
-    def _broke(self, error: StreamError) -> None:
-        error.received = self.current_completion_snapshot
 
-
-class CompletionStream(_Accumulation, Iterator[CompletionChunk]):
+class CompletionStream(_Accumulation, Stepping[_Step, CompletionChunk]):
     """The chunks of one answer, put together on the way; use it in a `with` block."""
 
     def __init__(self, prepared: Prepared, nested: Nested | None) -> None:
-        super().__init__(prepared)
-        self._steps = bridge.iterate(prepared.steps, nested=nested)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+        super().__init__(prepared.steps, nested)
+        self._prepared, self._folder = prepared, Folder()
 
     def __next__(self) -> CompletionChunk:
         try:
-            while not self._waiting:
-                self._take(next(self._steps))
+            return super().__next__()
         except StreamError as error:
-            self._broke(error)
+            error.received = self.current_completion_snapshot
             raise
-        return self._waiting.pop()
 
     def get_final_completion(self) -> Completion:
         """Take the rest of the stream and return the whole answer."""
@@ -119,47 +108,26 @@ class CompletionStream(_Accumulation, Iterator[CompletionChunk]):
             pass
         return self.current_completion_snapshot
 
-    def close(self) -> None:
-        """End the upstream, if the answer is not complete; may be called again."""
-        self._steps.close()
 
-
-class AsyncCompletionStream(_Accumulation, AsyncIterator[CompletionChunk]):
+class AsyncCompletionStream(_Accumulation, AsyncStepping[_Step, CompletionChunk]):
     """The chunks of one answer, put together on the way; use it in an `async with` block."""
 
     def __init__(self, prepared: Prepared) -> None:
-        super().__init__(prepared)
-        self._steps = prepared.steps()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
-    def __aiter__(self) -> Self:
-        return self
+        super().__init__(prepared.steps())
+        self._prepared, self._folder = prepared, Folder()
 
     async def __anext__(self) -> CompletionChunk:
         try:
-            while not self._waiting:
-                self._take(await self._steps.__anext__())
+            return await super().__anext__()
         except StreamError as error:
-            self._broke(error)
+            error.received = self.current_completion_snapshot
             raise
-        return self._waiting.pop()
 
     async def get_final_completion(self) -> Completion:
         """Take the rest of the stream and return the whole answer."""
         async for _ in self:
             pass
         return self.current_completion_snapshot
-
-    async def aclose(self) -> None:
-        """End the upstream, if the answer is not complete; may be called again."""
-        await self._steps.aclose()
 
 
 class AsyncClient:

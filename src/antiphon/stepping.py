@@ -9,13 +9,13 @@ from typing import Any, Generic, Self, TypeVar
 from antiphon import bridge
 from antiphon.bridge import Nested
 
-__all__ = ["AsyncStepping", "Stepping"]
+__all__ = ["AsyncStepping", "Stepping", "Taking"]
 
 S = TypeVar("S")
 T = TypeVar("T")
 
 
-class _Taking(Generic[S, T]):
+class Taking(Generic[S, T]):
     """What there is to give: who puts the steps together says what each of them gives."""
 
     def __init__(self) -> None:
@@ -27,7 +27,7 @@ class _Taking(Generic[S, T]):
         raise NotImplementedError
 
 
-class Stepping(_Taking[S, T], Iterator[T]):
+class Stepping(Taking[S, T], Iterator[T]):
     """An iterator for blocking code; use it in a `with` block."""
 
     def __init__(self, steps: Callable[[], AsyncGenerator[S, None]], nested: Nested | None) -> None:
@@ -52,7 +52,7 @@ class Stepping(_Taking[S, T], Iterator[T]):
         self._steps.close()
 
 
-class AsyncStepping(_Taking[S, T], AsyncIterator[T]):
+class AsyncStepping(Taking[S, T], AsyncIterator[T]):
     """An async iterator; use it in an `async with` block.
 
     Awaiting it gives itself, so that `await …(stream=True)` works as with the OpenAI client.

@@ -10,7 +10,6 @@ import math
 import re
 import time
 from datetime import UTC
-from email.utils import parsedate_to_datetime
 
 from antiphon.errors import APIError, APIStatusError, APITimeoutError, error_class
 from antiphon.wire import json
@@ -83,6 +82,8 @@ def _number(value: str | None) -> float | None:
 
 
 def _seconds_until(date: str) -> float | None:
+    from email.utils import parsedate_to_datetime  # 5 ms that only a date in place of seconds is worth
+
     try:
         moment = parsedate_to_datetime(date)
     except ValueError:
