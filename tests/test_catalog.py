@@ -284,6 +284,16 @@ class TestModels:
         assert hint in str(caught.value)
         assert caught.value.model == model
 
+    def test_one_provider_by_several_apis(self) -> None:
+        """Rows that share a key are one provider, whose models are listed once."""
+        by_key: dict[str, list[str]] = {}
+        for found in built_in():
+            if found.same_as is not None:
+                assert row(found.same_as).same_as is None
+            elif found.key:
+                by_key.setdefault(found.key[0], []).append(found.id)
+        assert {key: ids for key, ids in by_key.items() if len(ids) > 1} == {}
+
     def test_prefixes_belong_to_one_provider(self) -> None:
         """No two rows claim the same beginning of a model's name, so a suggestion is never a choice between rivals."""
         prefixes = [prefix for found in built_in() for prefix in found.prefixes]
