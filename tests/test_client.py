@@ -25,6 +25,7 @@ from antiphon.events import End, Finish, ReasoningDelta, Start, TextDelta, Usage
 from antiphon.testing import Delay, Fault, Script, Upstream
 from antiphon.transport import Timeout
 from antiphon.types import ChatRequest, Loss, Message, Text, ToolCall, ToolResult, Usage
+from antiphon.wire.openai_chat import OpenAIChat
 from tests.calling import in_loop
 
 leaves_nothing = pytest.mark.usefixtures("no_leaks")
@@ -717,3 +718,18 @@ def test_a_transport_of_ones_own() -> None:
             client.chat.completions.create("hi", "m")
         assert (caught.value.provider, caught.value.model) == ("localhost", "m")
     assert (recorder.urls, recorder.closed) == (["http://localhost/v1/chat/completions"], 1)
+
+
+def test_what_the_header_says() -> None:
+    """The id of the request and the rate limits stand in the answer, whole and put together; other fields do not."""
+    headers = {"x-request-id": "req_1", "x-ratelimit-remaining-tokens": "9", "x-other": "no"}
+    body = OpenAIChat().encode_response(Completion.of("hi")).decode()
+    with Upstream(fault=Fault.of_status(200, body, headers=headers)) as server:
+        with Client(base_url=server.base_url) as client:
+            answer = client.chat.completions.create("hi", "m")
+            with client.chat.completions.stream("hi", "m") as stream:
+                streamed = stream.get_final_completion()
+    for told in (answer, streamed):
+        assert told.request_id == "req_1"
+        assert dict(told.headers) == {"x-request-id": "req_1", "x-ratelimit-remaining-tokens": "9"}
+    assert Completion.of("hi").request_id is None

@@ -6,6 +6,7 @@ Chat Completions (openai 3.54 types, read 2026-11-22); what is added says so.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -25,7 +26,20 @@ from antiphon.types import (
     Usage,
 )
 
-__all__ = ["Choice", "ChunkChoice", "Completion", "CompletionChunk", "Delta", "FunctionDelta", "ToolCallChunk"]
+__all__ = [
+    "REQUEST_IDS",
+    "Choice",
+    "ChunkChoice",
+    "Completion",
+    "CompletionChunk",
+    "Delta",
+    "FunctionDelta",
+    "ToolCallChunk",
+]
+
+
+REQUEST_IDS = ("x-request-id", "request-id", "x-amzn-requestid", "x-generation-id", "cf-ray")
+"""Header fields with a provider's id of a request, the best known first."""
 
 
 class _Shape(msgspec.Struct, frozen=True):
@@ -81,8 +95,16 @@ class Completion(_Shape, frozen=True, kw_only=True):
     """Tokens used; `None`: not reported."""
     losses: tuple[Loss, ...] = ()
     """What of the request could not be expressed in the provider's format (added to OpenAI's shape)."""
+    headers: Mapping[str, str] = {}
+    """What the reply's header says of the request: its ids and the rate limits, by lower-case name (added to OpenAI's
+    shape)."""
     extra: Extra | None = None
     form: Form | None = None
+
+    @property
+    def request_id(self) -> str | None:
+        """The provider's id of the request, for its support (added to OpenAI's shape)."""
+        return next((self.headers[name] for name in REQUEST_IDS if name in self.headers), None)
 
     @classmethod
     def of(cls, content: str, *, finish_reason: FinishReason = "stop", usage: Usage | None = None) -> Completion:

@@ -344,8 +344,10 @@ class Prepared:
 
     def folded(self, folder: Folder) -> Completion:
         """Return what *folder* made of the events so far, with the receipt of the call."""
-        completion, losses = folder.completion(), tuple(self.call.losses)
-        return msgspec.structs.replace(completion, losses=losses) if losses else completion
+        completion, call = folder.completion(), self.call
+        if not call.losses and not call.reply_headers:
+            return completion
+        return msgspec.structs.replace(completion, losses=tuple(call.losses), headers=call.reply_headers)
 
     async def chunks(self) -> AsyncGenerator[CompletionChunk, None]:
         """Run it and give the answer in pieces."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import AsyncGenerator, Callable, Sequence
 from functools import partial
 from typing import Final
@@ -10,6 +11,7 @@ import anyio
 import msgspec
 
 from antiphon.auth import Auth, AWSSignature, HiddenHeaders, Secret, redact
+from antiphon.completion import REQUEST_IDS
 from antiphon.embedding import EmbeddingRequest, Embeddings
 from antiphon.errors import (
     AntiphonError,
@@ -95,6 +97,7 @@ class Endpoint:
             async with self._transport.open(url, http, headers=headers, timeout=call.timeout) as reply:
                 if reply.status >= 400:
                     raise self.codec.decode_error(reply.status, reply.headers, await _error_body(reply))
+                call.reply_headers = {name: value for name, value in reply.headers.items() if _tells(name)}
                 decoder = self.codec.decoder(request, reply.content_type)
                 waiting = True
                 async for data in reply:
@@ -278,6 +281,14 @@ class Endpoint:
             text = msgspec.json.encode(error.body).decode()
             if (clean := redact(text, *self._secrets)) != text:
                 error.body = msgspec.json.decode(clean)
+
+
+@functools.lru_cache(maxsize=512)
+def _tells(name: str) -> bool:
+    """Whether a header field of a reply says something of the request that is worth keeping."""
+    return (
+        name in REQUEST_IDS or "ratelimit" in name.replace("-", "") or name in ("retry-after", "openai-processing-ms")
+    )
 
 
 async def _error_body(reply: Reply) -> bytes:

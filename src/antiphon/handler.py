@@ -57,9 +57,10 @@ class Call:
         strict: Whether a loss is an error, raised before anything is sent.
         losses: The receipt: what of the request could not cross. Filled by whoever writes the upstream request.
         headers: Further headers for the upstream, by lower-case name.
+        reply_headers: What the reply's header said of the request: its ids and the rate limits. Set by who read it.
     """
 
-    __slots__ = ("headers", "losses", "strict", "timeout")
+    __slots__ = ("headers", "losses", "reply_headers", "strict", "timeout")
 
     def __init__(
         self, *, timeout: Timeout | None = None, strict: bool = False, headers: dict[str, str] | None = None
@@ -68,6 +69,7 @@ class Call:
         self.strict = strict
         self.losses: list[Loss] = []
         self.headers = headers or {}
+        self.reply_headers: dict[str, str] = {}
 
 
 @runtime_checkable

@@ -148,12 +148,18 @@ class Fault(msgspec.Struct, frozen=True):
 
     @classmethod
     def of_status(
-        cls, status: int, body: bytes | str | None = None, *, retry_after: str | None = None, content_type: str = ""
+        cls,
+        status: int,
+        body: bytes | str | None = None,
+        *,
+        retry_after: str | None = None,
+        content_type: str = "",
+        headers: Mapping[str, str] | None = None,
     ) -> Fault:
         """Answer with an error status, and with an error body of OpenAI's shape unless *body* is given."""
         if body is None:
             body = msgspec.json.encode({"error": {"message": f"status {status}", "type": "test", "code": None}})
-        headers = {} if retry_after is None else {"retry-after": retry_after}
+        headers = {**(headers or {}), **({} if retry_after is None else {"retry-after": retry_after})}
         data = body.encode() if isinstance(body, str) else body
         return cls("status", status=status, headers=headers, body=data, content_type=content_type or "application/json")
 

@@ -11,6 +11,7 @@ import re
 import time
 from datetime import UTC
 
+from antiphon.completion import REQUEST_IDS
 from antiphon.errors import APIError, APIStatusError, APITimeoutError, error_class
 from antiphon.wire import json
 from antiphon.wire.codec import Headers, HTTPReply
@@ -24,7 +25,6 @@ QUOTA_CODES = frozenset(
 )
 """Codes of a 429 that waiting does not cure."""
 
-_REQUEST_IDS = ("x-request-id", "request-id", "x-amzn-requestid", "x-generation-id", "cf-ray")
 RETRYABLE = frozenset({408, 409, 425, 429})
 """Client-error statuses after which the same request may succeed later; server errors, 500 and above, all are so."""
 
@@ -56,7 +56,7 @@ def status_error(
         type=type,
         param=param,
         body=body,
-        request_id=next((headers[name] for name in _REQUEST_IDS if name in headers), None),
+        request_id=next((headers[name] for name in REQUEST_IDS if name in headers), None),
         retryable=retryable if should not in ("true", "false") else should == "true",
         retry_after=retry_after(headers),
     )
