@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import pytest
 
@@ -111,3 +112,16 @@ def test_tools_of_its_own(client: Client, upstream: Upstream) -> None:
     assert answer.losses == ()
     assert upstream.requests[-1].json["tools"][0] == search
     assert upstream.requests[-1].json["tools"][1]["name"] == "f"
+
+
+def test_typed_answers(client: Client, upstream: Upstream) -> None:
+    """A type crosses to the provider's own way of asking for a schema with nothing lost, so it works strictly, too."""
+    upstream.answer = '{"name": "Ada"}'
+
+    @dataclass
+    class Person:
+        name: str
+
+    answer = client.chat.completions.parse("Who?", "claude-x", response_format=Person, max_tokens=9, strict=True)
+    assert (answer.parsed, answer.losses) == (Person("Ada"), ())
+    assert upstream.requests[-1].json["output_config"]["format"]["schema"]["required"] == ["name"]

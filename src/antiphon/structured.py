@@ -23,6 +23,7 @@ from antiphon import bridge
 from antiphon.bridge import Nested
 from antiphon.completion import Completion
 from antiphon.core import ChatParams, Core, Messages, ParseParams, Prepared
+from antiphon.endpoint import Endpoint
 from antiphon.errors import ParseError, StreamError
 from antiphon.events import Folder, TextDelta
 from antiphon.partial_json import NOTHING, PartialJSON
@@ -157,7 +158,11 @@ class _Parsing(Generic[T]):
     """One call of `parse`, in async code; used once, whole or streamed."""
 
     def __init__(self, prepared: Prepared, answer: AnswerType[T]) -> None:
-        prepared.request = prepared.request.but(response_format=answer.format)
+        format, handler = answer.format, prepared.handler
+        if isinstance(handler, Endpoint) and not handler.codec.name.startswith("openai-"):
+            # A name, and the word for being strict, are OpenAI's; the others hold to a schema anyway.
+            format = msgspec.structs.replace(format, name=None, strict=None)
+        prepared.request = prepared.request.but(response_format=format)
         self._prepared = prepared
         self._answer = answer
 
