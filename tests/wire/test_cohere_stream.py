@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from antiphon.completion import Completion
-from antiphon.errors import APIError, NotFoundError, RateLimitError, StreamError
+from antiphon.errors import APIError, AuthenticationError, NotFoundError, RateLimitError, StreamError
 from antiphon.events import (
     AudioDelta,
     End,
@@ -256,6 +256,8 @@ def test_errors() -> None:
     assert isinstance(error, NotFoundError)
     assert (error.request_id, "model not found" in str(error)) == ("r-1", True)
     assert json.decode(CODEC.encode_error(error).body) == {"id": "r-1", "message": "model not found"}
+    token = CODEC.decode_error(498, {}, b'{"message":"invalid api token"}')
+    assert (type(token), token.status, token.retryable) == (AuthenticationError, 498, False)
     assert "Bad gateway" in str(CODEC.decode_error(502, {}, b"<html><title>Bad gateway</title>"))
     reply = CODEC.encode_error(RateLimitError("Slow down.", status=429, retry_after=1.2))
     assert (reply.status, reply.headers["retry-after"], reply.body) == (429, "2", b'{"message":"Slow down."}')

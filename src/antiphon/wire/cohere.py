@@ -67,7 +67,9 @@ class Cohere(msgspec.Struct, frozen=True, kw_only=True):
             source = json.decode(body)
         except json.MALFORMED:
             return status_error(status, headers, excerpt(body))
-        error = status_error(status, headers, words(source), body=source)
+        # 498: "invalid token" (docs.cohere.com/reference/errors, read 2026-11-23)
+        error = status_error(401 if status == 498 else status, headers, words(source), body=source)
+        error.status = status
         if json.is_object(source):
             error.request_id = error.request_id or json.text(source.get("id"))
         return error
