@@ -60,7 +60,7 @@ def test_streamed(client: Client) -> None:
 def test_models(client: Client, upstream: Upstream) -> None:
     """The list of models is asked for where Anthropic has it."""
     assert [model.id for model in client.models.list()] == ["claude-x"]
-    assert upstream.requests[-1].path == "/v1/models"
+    assert upstream.requests[-1].path == "/v1/models?limit=1000"
 
 
 def test_overloaded(client: Client, upstream: Upstream) -> None:
@@ -112,6 +112,37 @@ def test_tools_of_its_own(client: Client, upstream: Upstream) -> None:
     assert answer.losses == ()
     assert upstream.requests[-1].json["tools"][0] == search
     assert upstream.requests[-1].json["tools"][1]["name"] == "f"
+
+
+def test_words_of_its_own(client: Client, upstream: Upstream) -> None:
+    """Fields and blocks in dicts that OpenAI does not know are Anthropic's where it is asked: they arrive as given."""
+    cached = {"cache_control": {"type": "ephemeral"}}
+    document = {"type": "document", "source": {"type": "url", "url": "http://x/y.pdf"}, "citations": {"enabled": True}}
+    messages = [
+        {"role": "system", "content": [{"type": "text", "text": "Be brief.", **cached}]},
+        {"role": "user", "content": [document, {"type": "text", "text": "Sum it up.", **cached}]},
+    ]
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}, **cached}
+    answer = client.chat.completions.create(messages, "claude-x", max_tokens=9, tools=[tool], strict=True)
+    assert answer.losses == ()
+    sent = upstream.requests[-1].json
+    assert sent["system"] == [{"type": "text", "text": "Be brief.", **cached}]
+    assert sent["messages"][0]["content"] == [document, {"type": "text", "text": "Sum it up.", **cached}]
+    assert sent["tools"] == [{"name": "f", "input_schema": {"type": "object"}, **cached}]
+
+
+def test_words_that_are_not_its_own(client: Client, upstream: Upstream) -> None:
+    """Further fields inside OpenAI's own objects are OpenAI's, and a `Message` says itself whose its words are."""
+    image = {"type": "image_url", "image_url": {"url": "http://x/y.png", "format": "image/png"}}
+    message = Message.user(Text("x", extra={"openai-chat": {"cache_control": {}, "y": 1}}))
+    answer = client.chat.completions.create(
+        [{"role": "user", "content": [image], "z": None}, message], "claude-x", max_tokens=9
+    )
+    assert [loss.path for loss in answer.losses] == [
+        "$.messages[0].parts[0].image_url",
+        "$.messages[1].parts[0].y",
+    ]
+    assert b"format" not in upstream.requests[-1].body
 
 
 def test_typed_answers(client: Client, upstream: Upstream) -> None:

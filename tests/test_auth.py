@@ -90,6 +90,21 @@ def test_impossible_keys(middle: str) -> None:
     assert not shown("".join(traceback.TracebackException.from_exception(raised.value, capture_locals=True).format()))
 
 
+@pytest.mark.parametrize("value", [5, None, CANARY.encode(), [CANARY]])
+def test_what_is_no_key(value: Any) -> None:
+    """What is no string is an error that tells its type and, even in its traceback, nothing else."""
+    with pytest.raises(TypeError, match=f"of the type {type(value).__name__}") as raised:
+        Secret.__init__(Secret.__new__(Secret), value)
+    raised.value.__traceback__ = raised.tb.tb_next
+    assert not shown("".join(traceback.TracebackException.from_exception(raised.value, capture_locals=True).format()))
+
+
+def test_a_secret_that_was_never_made() -> None:
+    """A secret whose making failed can still be shown, as an empty one."""
+    half = Secret.__new__(Secret)
+    assert (repr(half), f"{half}", bool(half), half == Secret("")) == ("Secret('')", "Secret('')", False, True)
+
+
 def test_keys_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """A key that is given wins, then the first variable that is set; what is empty counts as not set."""
     names = ("FIRST_TEST_KEY", "SECOND_TEST_KEY")

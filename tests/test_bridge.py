@@ -918,6 +918,33 @@ def test_interrupted_stream(ctrl_c: Callable[[], None], fails: bool) -> None:
 
 
 @posix
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("library", ["asyncio", "uvloop"])
+def test_interrupted_in_a_loop(ctrl_c: Callable[[], None], library: str, stream: bool) -> None:
+    """Ctrl-C reaches a nested call too, though asyncio.run() turns it into a cancelled task that nobody can wake."""
+    steps = []
+
+    async def core() -> AsyncIterator[int]:
+        try:
+            ctrl_c()
+            await asyncio.Event().wait()
+            yield 1
+        finally:
+            steps.append("cleaned")
+
+    async def main() -> None:
+        if stream:
+            next(iterate(core, nested="thread"))
+        else:
+            run(lambda: anext(core()), nested="thread")
+
+    with pytest.raises(KeyboardInterrupt):
+        pytest.importorskip(library).run(main())
+    assert steps == ["cleaned"]
+    assert run(same, 1) == 1
+
+
+@posix
 def test_interrupted_stream_twice(ctrl_c: Callable[[], None]) -> None:
     """After a second Ctrl-C not even closing the stream waits for a clean-up that takes too long."""
     steps = []

@@ -26,7 +26,7 @@ from antiphon.events import (
     UsageUpdate,
     fold,
 )
-from antiphon.types import Annotation, Audio, Image, Usage
+from antiphon.types import Annotation, Audio, Image, Loss, Usage
 
 START = Start(id="c1", model="m", created=7, provider="p")
 USAGE = Usage(input_uncached=3, output_visible=2)
@@ -218,3 +218,12 @@ def test_chunks_add_up(
     assert content == {choice.index: choice.message.content for choice in whole.choices}
     assert reasons == {choice.index: choice.finish_reason for choice in whole.choices}
     assert usages == ([] if whole.usage is None else [whole.usage])
+
+
+def test_the_receipt_rides_on_the_last_chunk() -> None:
+    """What of the request was lost stands on the last chunk, whatever that is."""
+    losses = [Loss("dropped", "$.seed", "No seed here.")]
+    for separate_usage in (False, True):
+        chunker = Chunker(separate_usage=separate_usage, losses=losses)
+        made = [chunk for event in (START, TextDelta("a"), End("stop", USAGE)) for chunk in chunker.feed(event)]
+        assert [chunk.losses for chunk in made] == [()] * (len(made) - 1) + [tuple(losses)]

@@ -14,7 +14,9 @@ import pytest
 
 from antiphon import local_model, register
 from antiphon.catalog import ProviderRow, Quirks, unregister
+from antiphon.cli.terminal import worded
 from antiphon.completion import Choice, Completion
+from antiphon.errors import APITimeoutError
 from antiphon.events import End, ReasoningDelta, Start, TextDelta
 from antiphon.testing import Fault, Upstream
 from antiphon.types import Message, Reasoning, Refusal, Text
@@ -305,8 +307,24 @@ class TestFailures:
         with Upstream(fault=Fault.stall(after=2)) as server:
             result = run("chat", *at(server), "hi", "--timeout", "0.3")
             assert (result.exit_code, result.stdout) == (1, "Hello\n")
-            assert "0.3" in one_line(result.stderr)
+            said = one_line(result.stderr)
+            assert "within 0.3 s. This is the total clock: give it more with --timeout, or leave that out" in said
+            assert "Timeout(" not in said
             assert server.wait_until_left()
+
+    @pytest.mark.parametrize(
+        ("library", "here"),
+        [
+            ("x. This is the idle clock: give it more with timeout=Timeout(idle=…), or no limit with None.", "clock."),
+            ("x (the total clock); pass timeout=Timeout(total=…) to wait longer.", "leave that out for no limit."),
+            ("x (the idle clock); pass timeout=Timeout(idle=…) to wait longer.", "(the idle clock)."),
+        ],
+    )
+    def test_clocks_without_an_option(self, library: str, here: str) -> None:
+        """What advises to pass an argument of Python's is not said; the total clock has an option."""
+        said = worded(APITimeoutError(library))
+        assert said.endswith(here)
+        assert "Timeout(" not in said
 
     @pytest.mark.parametrize(
         ("arguments", "code", "said"),
@@ -315,7 +333,8 @@ class TestFailures:
             (["chat", "-m", "gpt-5", "hi"], 1, "openai/gpt-5"),
             (["chat", "-m", "openai/gpt-5", "hi"], 1, "set OPENAI_API_KEY in the environment, or name the variable"),
             (["chat", "-p", "nobody", "hi"], 1, "nobody"),
-            (["chat", "--base-url", "localhost:80", "hi"], 2, "whole URL"),
+            (["chat", "--base-url", "localhost:80", "hi"], 2, "--base-url must be a whole URL"),
+            (["chat", "--base-url", f"http://me:{CANARY}@localhost:80", "hi"], 2, "into the variable of --api-key-env"),
             (["chat", "--api-key", CANARY, "hi"], 2, "--api-key-env"),
             (["chat", "--api-key-env", CANARY, "hi"], 2, "name of an environment variable"),
             (["chat", "--temprature", "1", "hi"], 2, "'--temprature'"),

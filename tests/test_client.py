@@ -293,6 +293,36 @@ def test_accumulation_that_is_left() -> None:
     assert script.open == 0
     assert stream.current_completion_snapshot.content == "ab"
     stream.close()
+    for _ in range(2):
+        with pytest.raises(StreamError, match="closed, or failed, before its answer was complete") as raised:
+            stream.get_final_completion()
+        assert raised.value.received == stream.current_completion_snapshot
+        assert (raised.value.provider, raised.value.model) == ("script", "m")
+
+
+def test_accumulation_that_was_complete() -> None:
+    """What came to its end stays whole, also if the stream was closed before the iteration noticed the end."""
+    script = Script(*"abc", USAGE)
+    with Client(provider=script).chat.completions.stream("hi", "m") as stream:
+        for chunk in stream:
+            if chunk.usage is not None:
+                break
+    assert stream.get_final_completion().content == "abc"
+
+
+def test_accumulation_that_failed() -> None:
+    """After an error the final answer is an error again, never what had come so far; so is that of no beginning."""
+    completions = Client(provider=Script(*"ab", StreamError("cut"))).chat.completions
+    stream = completions.stream("hi", "m")
+    with pytest.raises(StreamError, match="cut"):
+        stream.get_final_completion()
+    with pytest.raises(StreamError, match="before its answer was complete") as raised:
+        stream.get_final_completion()
+    assert raised.value.received.content == "ab"
+    stream = completions.stream("hi", "m")
+    stream.close()
+    with pytest.raises(StreamError, match="before its answer was complete"):
+        stream.get_final_completion()
 
 
 @leaves_nothing
@@ -332,6 +362,9 @@ async def test_async_accumulation() -> None:
     async with completions.stream("hi", "m") as stream:
         await anext(stream)
     assert script.open == 0
+    with pytest.raises(StreamError, match="before its answer was complete") as raised:
+        await stream.get_final_completion()
+    assert raised.value.received.content == "a"
 
 
 # --- leaving early: the server sees it at once

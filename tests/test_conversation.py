@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from contextlib import aclosing, closing
 from typing import Any
 
+import anyio
 import pytest
 
 from antiphon import AsyncClient, AsyncConversation, Client, Conversation
-from antiphon.errors import StreamError
+from antiphon.errors import BadRequestError, StreamError
 from antiphon.events import ReasoningDelta
 from antiphon.testing import Script, Upstream
 from antiphon.types import ChatRequest, Message, Reasoning, Text, ToolCall
@@ -51,6 +53,14 @@ async def test_turns_async() -> None:
         ("user", "two"),
         ("assistant", "4:two"),
     ]
+
+
+@pytest.mark.parametrize("kind", [Conversation, AsyncConversation])
+def test_what_is_no_message(kind: Callable[..., Any]) -> None:
+    """Earlier turns that are no messages are told when the conversation is made."""
+    with pytest.raises(BadRequestError, match="role") as raised:
+        kind(messages=[{"role": "user", "content": "hello"}, {"content": "hi"}])
+    assert raised.value.param == "$.messages[1].role"
 
 
 @pytest.mark.parametrize("kind", [Conversation, AsyncConversation])
@@ -137,6 +147,69 @@ async def test_a_turn_that_fails_or_is_left_async() -> None:
     async with aclosing(conversation.stream("one")) as pieces:
         assert await anext(pieces) == "a"
     assert (conversation.messages, script.open) == ([], 0)
+
+
+class Meeting:
+    """A provider that answers nobody until all have asked, and then the last one first."""
+
+    def __init__(self, guests: int) -> None:
+        self.guests = guests
+        self.come: list[anyio.Event] = []
+
+    async def __call__(self, model: str, messages: list[Any], **params: Any) -> str:
+        """Wait for whoever comes next, and to have been left by them."""
+        mine = anyio.Event()
+        self.come.append(mine)
+        if len(self.come) < self.guests:
+            await mine.wait()
+        place = self.come.index(mine)
+        if place:
+            self.come[place - 1].set()
+        return f"to {messages[-1]['content']}"
+
+
+@pytest.mark.anyio
+async def test_turns_at_once() -> None:
+    """Turns asked at the same time are all kept, each question with its answer."""
+    conversation = AsyncConversation(AsyncClient(provider=Meeting(3)), system="be brief")
+    kept = conversation.messages
+
+    async def streamed() -> None:
+        assert [piece async for piece in conversation.stream("c")] == ["to c"]
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(conversation.ask, "a")
+        group.start_soon(conversation.ask, "b")
+        group.start_soon(streamed)
+    assert conversation.messages is kept
+    turns = texts(kept)[1:]
+    assert [role for role, _ in turns] == ["user", "assistant"] * 3
+    assert {(said, heard) for (_, said), (_, heard) in zip(turns[::2], turns[1::2], strict=True)} == {
+        (letter, f"to {letter}") for letter in "abc"
+    }
+
+
+def test_as_json() -> None:
+    """The messages of a conversation turn into OpenAI's JSON, and back into a conversation."""
+    script = Script(ReasoningDelta("hm"), "a", ToolCall("c", "f", "{}"), finish_reason="tool_calls")
+    conversation = Conversation(Client(provider=script), system="be brief")
+    conversation.ask("one")
+    written = json.loads(json.dumps([message.to_dict() for message in conversation.messages]))
+    assert written == [
+        {"role": "system", "content": "be brief"},
+        {"role": "user", "content": "one"},
+        {
+            "role": "assistant",
+            "content": "a",
+            "reasoning_content": "hm",
+            "tool_calls": [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}],
+        },
+    ]
+    script.steps = ("b",)
+    again = Conversation(Client(provider=script), messages=written)
+    assert again.ask("two") == "b"
+    assert script.requests[-1].messages[2].tool_calls == [ToolCall("c", "f", "{}")]
+    assert [message.to_dict() for message in again.messages[:3]] == written
 
 
 def test_over_http() -> None:

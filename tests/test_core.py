@@ -125,6 +125,49 @@ def test_malformed_messages(messages: Any, path: str) -> None:
     assert script.requests == []
 
 
+@pytest.mark.parametrize(
+    ("params", "path"),
+    [
+        ({"extra_body": {"a": [1.0, float("nan")]}}, "$.extra_body.a[1]"),
+        ({"extra_body": {"a": float("inf")}}, "$.extra_body.a"),
+        ({"extra_body": {"a": {"b": b"x"}}}, "$.extra_body.a.b"),
+        ({"extra_body": {"a": {1: "x"}}}, "$.extra_body.a[1]"),
+        ({"extra_body": 5}, "$.extra_body"),
+        ({"metadata": {"k": b"x"}}, "$.metadata.k"),
+        ({"metadata": {"k": float("nan")}}, "$.metadata.k"),
+        ({"n": 0}, "$.n"),
+        ({"strict": "x"}, "$.strict"),
+        ({"think_tags": "opne"}, "$.think_tags"),
+        ({"messages": 5}, "$.messages"),
+        ({"messages": [{"role": "user", "content": [{"type": "x", "y": b"z"}]}]}, "$.messages[0].content[0].y"),
+        ({"model": 5}, "$.model"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("format", ["openai-chat", "anthropic"])
+def test_what_json_would_change(params: dict[str, Any], path: str, format: str) -> None:
+    """What JSON does not have is not changed in silence: it is an error that names its path, like any wrong setting."""
+    settings: dict[str, Any] = {"messages": "hi", "model": "m", **params}
+    messages, model = settings.pop("messages"), settings.pop("model")
+    with pytest.raises(BadRequestError) as caught:
+        chat_request(messages, model, settings, stream=False, format=format)
+    assert caught.value.param == path
+    assert str(caught.value).startswith(path)
+
+
+def test_what_holds_itself() -> None:
+    """A message that holds itself is an error, not an endless walk."""
+    message: dict[str, Any] = {"role": "user"}
+    message["content"] = [message]
+    with pytest.raises(BadRequestError, match="holds itself"):
+        request([message])
+
+
+def test_ids_of_tokens() -> None:
+    """The ids of tokens in `logit_bias` are numbers in Python and keys in JSON."""
+    assert sent(logit_bias={50256: -100})["logit_bias"] == {"50256": -100}
+
+
 # --- parameters
 
 TOOL = {

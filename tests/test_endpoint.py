@@ -27,7 +27,7 @@ from antiphon.events import Event, TextDelta, fold
 from antiphon.handler import Call
 from antiphon.testing import Upstream
 from antiphon.transport import Timeout
-from antiphon.types import ChatRequest, Message, Text
+from antiphon.types import Annotation, ChatRequest, Message, Opaque, Text, ToolResult
 from antiphon.wire.codec import HTTPRequest
 from antiphon.wire.openai_chat import OpenAIChat
 
@@ -245,6 +245,31 @@ async def test_state_goes_back_to_its_maker_alone() -> None:
     assert caught.value.param == "$.messages[0].sealed"
 
 
+@pytest.mark.anyio
+async def test_blocks_go_back_to_their_maker_alone() -> None:
+    """Blocks that one format alone knows, and notes on sources, stay with whoever wrote them, wherever they stand."""
+    block = Opaque("openai-chat", {"type": "sealed", "data": "abc"})
+    source = Annotation(url="http://x/", extra={"openai-chat": {"sealed": "abc"}})
+    parts = (block, Text("x", (source,)), ToolResult("c", (block, Text("y"))))
+    theirs, alone = Message("user", parts, provider="other"), Message("assistant", (block,), provider="other")
+    mine = Message("user", (block,), provider="p")
+    unknown = Message("user", (block,))
+    transport, call = Scripted(WHOLE), Call()
+    await play(endpoint(transport), REQUEST.but(messages=(theirs, alone, mine, unknown)), call)
+    sent = msgspec.json.decode(transport.opened["request"].body)["messages"]
+    assert [message["content"] for message in sent] == ["y", "x", [block.data], [block.data]]
+    assert [loss.path for loss in call.losses if "'other' alone" in loss.reason] == [
+        "$.messages[0].parts[0]",
+        "$.messages[0].parts[1].annotations[0].sealed",
+        "$.messages[0].parts[2].content[0]",
+        "$.messages[1].parts[0]",
+    ]
+    strictly = Scripted(WHOLE)
+    with pytest.raises(BadRequestError, match="strict=True"):
+        await play(endpoint(strictly), REQUEST.but(messages=(alone, Message.user("hi"))), Call(strict=True))
+    assert strictly.log == []
+
+
 # --- how it listens
 
 
@@ -273,13 +298,13 @@ async def test_a_stream_in_any_pieces(size: int) -> None:
 
 @pytest.mark.anyio
 async def test_events_come_as_their_bytes_do() -> None:
-    """An event is given out before the bytes after it are asked for, and the first token is told once."""
+    """An event is given out before the bytes after it are asked for, and each piece that brings something is told."""
     transport = Scripted(*STREAM)
     async with aclosing(endpoint(transport)(STREAMED, Call())) as events:
         async for event in events:
             if isinstance(event, TextDelta):
                 transport.log.append(event.text)
-    assert transport.log == ["open", 0, 1, "token", "a", 2, "b", 3, 4, "settle", "close"]
+    assert transport.log == ["open", 0, 1, "token", "a", "token", 2, "b", "token", 3, 4, "settle", "close"]
 
 
 @pytest.mark.anyio
@@ -287,10 +312,10 @@ async def test_events_come_as_their_bytes_do() -> None:
     ("pieces", "log"),
     [
         ((b": ping\n\n", ROLE, STOP, DONE), ["open", 0, 1, 2, 3, "token", "settle", "close"]),
-        ((ROLE, frame('{"reasoning_content":"hm"}'), STOP), ["open", 0, 1, "token", 2, "close"]),
+        ((ROLE, frame('{"reasoning_content":"hm"}'), STOP), ["open", 0, 1, "token", "token", 2, "close"]),
         (
             (ROLE, frame('{"tool_calls":[{"index":0,"id":"x","function":{"name":"f"}}]}'), STOP),
-            ["open", 0, 1, "token", 2, "close"],
+            ["open", 0, 1, "token", "token", 2, "close"],
         ),
     ],
     ids=["silence", "reasoning", "tool-call"],

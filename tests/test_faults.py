@@ -443,7 +443,7 @@ def test_stalls(ask: Ask, upstream: Upstream, subtests: pytest.Subtests) -> None
                 raised = failure(APITimeoutError, ask, stream, timeout=timeout)
                 assert re.search(rf"\b{named} clock", raised.message)
                 assert "0.02 s" in raised.message
-                assert raised.retryable
+                assert raised.retryable is (clock != "idle")  # nothing is tried again once something was said
                 assert isinstance(raised, TimeoutError)
                 assert upstream.wait_until_left()
 
@@ -464,6 +464,52 @@ def test_the_connect_clock(ask: Ask) -> None:
         for other in waiting:
             other.close()
     assert "the connect clock" in raised.message.lower()
+
+
+@pytest.mark.parametrize("said", [b"", b'data: {"choices":[{"index":0,"delta":{"content":"a"}}]}\n\n'])
+def test_pings_without_end(said: bytes, ask: Ask) -> None:
+    """Comments that never end keep neither the first-token clock nor the idle clock from running out."""
+    left = threading.Event()
+
+    def serve() -> None:
+        connection, _ = server.accept()
+        with connection:
+            received = b""
+            while not received.endswith(b"}"):
+                received += connection.recv(65536)
+            connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n" + said)
+            try:
+                while True:
+                    connection.sendall(b": ping\n\n")
+            except OSError:
+                left.set()
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/v1"
+        raised = failure(APITimeoutError, ask, True, base_url=url, timeout=Timeout(first_token=0.2, idle=0.2, total=20))
+        thread.join()
+    assert ("idle" if said else "first_token") in raised.message
+    assert left.is_set()
+
+
+@pytest.mark.parametrize(("after", "retryable"), [(0, True), (3, False)])
+def test_nothing_said_is_tried_again(after: int, retryable: bool, upstream: Upstream) -> None:
+    """An error that could be tried again is one no longer once a part of the answer was passed on."""
+    upstream.answer = [Start(id="x", model="m"), TextDelta("one"), TextDelta(" two"), End("stop")]
+    upstream.fault = Fault.stall(after=after)
+    with Client(base_url=upstream.base_url) as client, pytest.raises(APITimeoutError) as caught:
+        list(client.chat.completions.create("x", "m", stream=True, timeout=SOON))
+    assert caught.value.retryable is retryable
+
+
+def test_keys_in_header_fields(ask: Ask, upstream: Upstream) -> None:
+    """A key that a caller put into a header field of one call is struck out of errors like any other."""
+    carried = "sk-carried-0123456789abcdef"
+    upstream.fault = Fault.of_status(401, f'{{"error": {{"message": "bad key {carried}", "code": "{carried}"}}}}')
+    raised = failure(AuthenticationError, ask, extra_headers={"Authorization": f"Bearer {carried}"})
+    assert carried not in f"{raised} {raised.body} {vars(raised)}"
 
 
 def test_a_server_that_wakes_up(ask: Ask, upstream: Upstream) -> None:

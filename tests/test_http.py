@@ -630,6 +630,8 @@ async def test_addresses_are_tried_in_turn(transport: HTTPTransport, monkeypatch
         "http://",
         "http://[::1/hidden",
         "http://localhost:port/hidden",
+        "http://localhost:0/hidden",
+        "http://local..host/hidden",
         "http://user:hidden@localhost/v1",
         "http://localhost/hid den",
         "http://localhost/hiddén",
@@ -650,6 +652,20 @@ async def test_headers_that_cannot_be_sent(transport: HTTPTransport, headers: di
             await call(transport, peer.url(), headers=headers)
         assert headers["x-a"] not in str(raised.value)
         assert peer.seen == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["transfer-encoding", "Transfer-Encoding", "content-length", "host", "connection", "te", "trailer", "upgrade"],
+)
+async def test_headers_of_the_connection(transport: HTTPTransport, name: str) -> None:
+    """A caller's header that would change where a request goes or ends is an error that does not tell its value."""
+    with answering(reply()) as peer:
+        with pytest.raises(APIConnectionError, match=f"'{name}' is for the connection to set") as raised:
+            await call(transport, peer.url(), headers={"x-a": "1", name: "hidden"})
+        assert "hidden" not in str(raised.value)
+        assert (peer.seen, raised.value.retryable) == ([], False)
+        assert await call(transport, peer.url(), headers={"x-a": "1"}) == b"ok"
 
 
 # TLS

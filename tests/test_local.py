@@ -20,6 +20,7 @@ from antiphon.completion import Completion
 from antiphon.errors import (
     AntiphonError,
     APITimeoutError,
+    AuthenticationError,
     BadRequestError,
     InternalServerError,
     LocalModelError,
@@ -479,6 +480,28 @@ async def test_a_failed_load(puppet: Puppet, kind: type[Exception]) -> None:
             await failing()
         if isinstance(caught.value, AntiphonError) and failing != model.http:
             assert (caught.value.provider, caught.value.model) == ("local", "m")
+
+
+@pytest.mark.parametrize("provider", [None, "openai-responses", "anthropic"])
+def test_the_real_server(local: LocalModel, provider: str | None) -> None:
+    """llama.cpp's own HTTP server, as any other upstream: whole and streamed, in each format that it speaks."""
+    url, key = bridge.run(local.http)
+    base_url = url.removesuffix("/v1") if provider == "anthropic" else url
+    with Client(provider=provider, base_url=base_url, api_key=key) as client:
+        options: dict[str, Any] = {"temperature": 0, "max_tokens": 12}
+        whole = client.chat.completions.create("Name one colour.", DEFAULT_NAME, **options)
+        with client.chat.completions.stream("Name one colour.", DEFAULT_NAME, **options) as stream:
+            pieces = [chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices]
+            streamed = stream.get_final_completion()
+        with pytest.raises(AuthenticationError):
+            Client(provider=provider, base_url=base_url, api_key="wrong").chat.completions.create("hi", DEFAULT_NAME)
+    assert whole.content
+    assert "".join(pieces) == streamed.content == whole.content
+    assert len(pieces) > 2
+    for answer in (whole, streamed):
+        assert answer.choices[0].finish_reason in ("stop", "length")
+        assert answer.usage is not None
+        assert 0 < (answer.usage.completion_tokens or 0) <= 12
 
 
 @pytest.mark.usefixtures("model_file")

@@ -198,3 +198,23 @@ def test_a_log_that_is_off_costs_nothing(log: pytest.LogCaptureFixture) -> None:
     log.set_level(logging.WARNING, "antiphon")
     ChatCompletion.create("m", PROMPT, Script(SAID))
     assert [] == log.records
+
+
+def test_names_cannot_forge_lines(log: pytest.LogCaptureFixture) -> None:
+    """A model's name with a line end in it stays one line."""
+    Client(provider=Script("x", name="parrot")).chat.completions.create("hi", "m\nINFO antiphon chat provider=forged")
+    assert [record.getMessage().count("\n") for record in log.records if record.name == "antiphon"] == [0]
+
+
+def test_other_calls(log: pytest.LogCaptureFixture) -> None:
+    """Embeddings and counts of tokens are one line each, too, with how they went."""
+    with Upstream() as server, Client(base_url=server.base_url, api_key=KEY) as client:
+        client.embeddings.create(PROMPT, "m")
+        with pytest.raises(BadRequestError):
+            client.chat.completions.count_tokens(PROMPT, "m")
+    lines = [record.getMessage() for record in log.records if record.name == "antiphon"]
+    assert [re.sub(r"duration=\d+\.\d{3}s", "", line) for line in lines] == [
+        "embeddings provider=127.0.0.1 model=m  outcome=ok",
+        "tokens provider=127.0.0.1 model=m  outcome=BadRequestError",
+    ]
+    assert PROMPT not in log.text

@@ -19,6 +19,7 @@ from antiphon.http.network import Origin, Proxies, origin_of, trusted
         ("http://localhost", ("http", "localhost", 80), "localhost:80", "localhost"),
         ("https://API.example.com", ("https", "api.example.com", 443), "api.example.com:443", "api.example.com"),
         ("http://127.0.0.1:8000", ("http", "127.0.0.1", 8000), "127.0.0.1:8000", "127.0.0.1:8000"),
+        ("http://localhost.:", ("http", "localhost.", 80), "localhost.:80", "localhost."),
         ("https://[::1]:443", ("https", "::1", 443), "[::1]:443", "[::1]"),
         (
             "http://bücher.example",
@@ -36,13 +37,30 @@ def test_origins(base: str, origin: tuple[str, str, int], text: str, authority: 
 
 
 @pytest.mark.parametrize(
-    "base", ["", "localhost:80", "ftp://a", "http://", "http://[::1", "http://a:99999", "http://u:p@a"]
+    ("base", "why"),
+    [
+        ("", "does not begin with http"),
+        ("localhost:80", "does not begin with http"),
+        ("ftp://a", "does not begin with http"),
+        ("http://", "does not begin with http"),
+        ("http://[::1", "is malformed"),
+        ("http://a:99999", "port is not a number from 1 to 65535"),
+        ("http://a:b", "port is not a number from 1 to 65535"),
+        ("http://a:0", "names port 0"),
+        ("https://[::1]:00", "names port 0"),
+        ("http://a..b", "is malformed"),
+        ("http://.", "is malformed"),
+        (f"http://{'a' * 64}", "is malformed"),
+        ("http://u:p@a", "password"),
+        ("http://@a", "password"),
+    ],
 )
-def test_no_origin(base: str) -> None:
+def test_no_origin(base: str, why: str) -> None:
     """What no request can go to gives words that say why and repeat nothing of it."""
     fault = origin_of(base)
     assert isinstance(fault, str)
-    assert not any(part in fault for part in ("localhost", "ftp", "99999", "u:p"))
+    assert why in fault
+    assert not any(part in fault for part in ("localhost", "ftp", "99999", "u:p", "a..b", "aaa"))
 
 
 @pytest.mark.parametrize(
@@ -106,8 +124,30 @@ def test_passwords_of_proxies_do_not_show(monkeypatch: pytest.MonkeyPatch) -> No
     assert "hidden" not in repr(proxy)
     monkeypatch.setenv("ALL_PROXY", "socks5://user:hidden@proxy.example")
     with pytest.raises(APIConnectionError, match="ALL_PROXY does not name a proxy") as raised:
-        Proxies()
+        Proxies().proxy_for(Origin("http", "example.com", 80))
     assert "hidden" not in str(raised.value)
+
+
+def test_proxies_that_are_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy that cannot be used is an error only for a request that would go through it."""
+    plain, secure = Origin("http", "example.com", 80), Origin("https", "example.com", 443)
+    monkeypatch.setenv("HTTP_PROXY", "socks5://proxy.example")
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
+    proxies = Proxies()
+    assert (found := proxies.proxy_for(secure)) is not None
+    assert found.origin.port == 3128
+    with pytest.raises(APIConnectionError, match="HTTP_PROXY does not name a proxy"):
+        proxies.proxy_for(plain)
+    monkeypatch.setenv("NO_PROXY", "*")
+    assert Proxies().proxy_for(plain) is None
+
+
+@pytest.mark.parametrize("url", ["http://proxy.example:0", "http://a..b", "http://[::1"])
+def test_proxies_that_are_nowhere(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    """A proxy at port 0, or at a name that is none, cannot be used."""
+    monkeypatch.setenv("ALL_PROXY", url)
+    with pytest.raises(APIConnectionError, match="ALL_PROXY does not name a proxy"):
+        Proxies().proxy_for(Origin("http", "example.com", 80))
 
 
 def authorities(context: ssl.SSLContext) -> int:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gc
+import re
 import weakref
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pytest
 
 from antiphon import ChatCompletion, Client, catalog, models
@@ -17,7 +19,7 @@ from antiphon.errors import AntiphonError, MissingAPIKeyError, ModelNotFoundErro
 from antiphon.handler import Provider
 from antiphon.local import DEFAULT_NAME
 from antiphon.resolve import DEFAULT_MODEL, Resolver, default_model
-from antiphon.testing import ProviderMock, Script, SeenRequest, Upstream
+from antiphon.testing import Fault, ProviderMock, Script, SeenRequest, Upstream
 
 KEY = "sk-canary-0123456789abcdef"
 OTHER = "sk-another-0123456789abcdef"
@@ -123,6 +125,62 @@ def test_a_base_url_of_a_named_format(upstream: Upstream, monkeypatch: pytest.Mo
     assert seen(upstream).headers["authorization"] == f"Bearer {KEY}"
 
 
+CALL = {"id": "abcDEF123", "type": "function", "function": {"name": "double", "arguments": '{"x":1}'}}
+
+
+def answering(message: dict[str, Any]) -> Fault:
+    """A whole answer with a tool call, as a server writes it."""
+    whole = {"role": "assistant", "content": None, "tool_calls": [CALL], **message}
+    choice = {"index": 0, "message": whole, "finish_reason": "tool_calls"}
+    return Fault.of_status(200, msgspec.json.encode({"id": "c", "model": "m", "choices": [choice]}).decode())
+
+
+THINKING = {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}
+
+
+@pytest.mark.parametrize(
+    ("provider", "message", "back"),
+    [
+        ("mistral", {"content": [{**THINKING, "closed": True}]}, {"content": [{**THINKING, "closed": True}]}),
+        ("mistral", {"reasoning_content": "hm"}, {"content": [THINKING]}),
+        ("together", {"reasoning_content": "hm"}, {"content": None}),
+        ("deepseek", {"reasoning_content": "hm"}, {"content": None, "reasoning_content": "hm"}),
+    ],
+)
+def test_own_thoughts_in_a_loop(upstream: Upstream, provider: str, message: Any, back: dict[str, Any]) -> None:
+    """A provider's own thoughts go back in its own way, or not at all, and nothing of it is a loss in a strict loop."""
+    upstream.fault = answering(message)
+
+    def double(x: int) -> int:
+        """Double it, and let the next answer be another."""
+        upstream.fault = None
+        return 2 * x
+
+    with Client(provider=provider, base_url=upstream.base_url, api_key=KEY) as client:
+        run = client.chat.completions.run("hi", "m", tools=[double], strict=True)
+    assert [answer.losses for answer in run.completions] == [(), ()]
+    sent = upstream.requests[-1].json["messages"]
+    assert sent[1] == {"role": "assistant", "tool_calls": [CALL], **back}
+    assert (sent[2]["tool_call_id"], sent[2]["content"]) == ("abcDEF123", "2")
+
+
+def test_mistrals_own_names(upstream: Upstream) -> None:
+    """Mistral gets the seed under its name, ids that it takes, and no options of streams."""
+    calls = [{"id": "toolu_01ABCDEFGHIJ", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
+    messages = [
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "content": None, "tool_calls": calls},
+        {"role": "tool", "tool_call_id": "toolu_01ABCDEFGHIJ", "content": "r"},
+    ]
+    with Client(provider="mistral", base_url=upstream.base_url, api_key=KEY) as client:
+        list(client.chat.completions.create(messages, "m", seed=7, stream=True, stream_options={"include_usage": True}))
+    sent = seen(upstream).json
+    assert (sent["random_seed"], "seed" in sent, "stream_options" in sent) == (7, False, False)
+    (call,) = sent["messages"][1]["tool_calls"]
+    assert re.fullmatch("[A-Za-z0-9]{9}", call["id"])
+    assert sent["messages"][2]["tool_call_id"] == call["id"]
+
+
 def test_a_key_given_goes_before_the_environments(upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
     """`api_key` is used in place of the key in the environment, as a string or a `Secret`."""
     monkeypatch.setenv("OPENAI_BASE_URL", upstream.base_url)
@@ -218,11 +276,53 @@ def test_format_of_the_future() -> None:
         resolver().find("new/m")
 
 
-@pytest.mark.parametrize("url", ["localhost:8000", "/v1", "", "ftp://localhost/v1", "http://", "file:///x"])
-def test_a_base_url_that_is_none(url: str) -> None:
-    """A base URL has to be a whole one, and that is said when the client is made."""
-    with pytest.raises(ValueError, match="base_url must be a whole URL such as 'http"):
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("localhost:8000", "does not begin with http:// or https:// and a host"),
+        ("/v1", "does not begin with"),
+        ("", "does not begin with"),
+        ("ftp://localhost/v1", "does not begin with"),
+        ("http://", "does not begin with"),
+        ("file:///x", "does not begin with"),
+        ("http://localhost/v1?key=canary", "leave out everything from [?] or # on"),
+        ("http://localhost/v1?", "leave out everything from"),
+        ("http://localhost/v1#canary", "leave out everything from"),
+        ("http://user:canary@localhost/v1", "belong into api_key"),
+        ("http://canary@localhost/v1", "belong into api_key"),
+        (" http://localhost/v1", "a space or a control character"),
+        ("http://localhost/v1\n", "a space or a control character"),
+        ("http://local\thost/canary", "a space or a control character"),
+        ("http://localhost/v\u20281", "a space or a control character"),
+        ("http://localhost:0/v1", "names port 0"),
+        ("http://localhost:65536/v1", "port is not a number from 1 to 65535"),
+        ("http://localhost:canary/v1", "port is not a number from 1 to 65535"),
+        ("http://[::1/v1", "is malformed"),
+    ],
+)
+def test_a_base_url_that_is_none(url: str, why: str) -> None:
+    """A base URL has to be a whole one and nothing more, and that is said when the client is made."""
+    for options in ({}, {"provider": "anthropic"}):
+        with pytest.raises(ValueError, match=f"base_url must be a whole URL such as 'http.*{why}") as raised:
+            Client(base_url=url, **options)
+        assert "canary" not in str(raised.value)
+
+
+@pytest.mark.parametrize("url", [5, b"http://canary", object])
+def test_a_base_url_of_another_type(url: Any) -> None:
+    """A base URL that is no string is an error when the client is made."""
+    with pytest.raises(TypeError, match=rf"as a string; the one given is of the type {type(url).__name__}\.$"):
         Client(base_url=url)
+
+
+def test_an_api_key_of_another_type(upstream: Upstream) -> None:
+    """A key that is no string is an error before anything is sent, and is not shown."""
+    for key in (5, 0, b"canary"):
+        client: Any = Client(base_url=upstream.base_url, api_key=key)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="An API key is a string or a Secret") as raised:
+            client.chat.completions.create("hi", "m")
+        assert "canary" not in str(raised.value)
+    assert upstream.requests == []
 
 
 def test_a_base_url_does_not_go_with_every_provider() -> None:

@@ -729,3 +729,13 @@ def test_receipt_of_each_round() -> None:
         with Client(provider="anthropic", base_url=base_url, api_key="k") as client:
             result = client.chat.completions.run("go", "claude-x", tools=[add])
     assert [[loss.path for loss in completion.losses] for completion in result.completions] == [["$.max_tokens"]] * 2
+
+
+def test_a_run_that_was_left_has_no_result() -> None:
+    """Once a stream was closed before its end, asking for its result is an error, and what had come is still there."""
+    with Client(provider=Script("one", "two")) as client:
+        with client.chat.completions.run("go", tools=[], stream=True) as stream:
+            next(stream)
+        with pytest.raises(StreamError, match="left before its end"):
+            stream.get_final_result()
+    assert stream.current_result_snapshot.content == "one"

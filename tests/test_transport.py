@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -31,6 +32,16 @@ def test_no_time_to_wait(clock: str, seconds: float) -> None:
     """Zero, less, and what is no number are errors that name the clock."""
     with pytest.raises(ValueError, match=clock):
         Timeout(**{clock: seconds})
+
+
+@pytest.mark.parametrize("value", ["x", "5", b"5", [5], object()])
+def test_what_is_no_time(value: Any) -> None:
+    """What is no number is an error that says what a clock takes."""
+    kind = type(value).__name__
+    with pytest.raises(TypeError, match=f"timeout must be a number of seconds, .* of the type {kind}"):
+        Timeout.of(value)
+    with pytest.raises(TypeError, match=f"The idle clock must be a number of seconds, .* of the type {kind}"):
+        Timeout(idle=value)
 
 
 @pytest.mark.parametrize("value", [0, -1.0, timedelta(0), timedelta(seconds=-1)])

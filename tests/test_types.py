@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,61 @@ def test_views_of_a_message() -> None:
     assert message.annotations == [source]
     assert call.function == Function("f", '{"a": 1}')
     assert call.type == "function"
+
+
+@pytest.mark.parametrize(
+    ("message", "written"),
+    [
+        (Message.system("s"), {"role": "system", "content": "s"}),
+        (Message("developer", (Text("d"),), "me"), {"role": "developer", "content": "d", "name": "me"}),
+        (Message.user(""), {"role": "user", "content": ""}),
+        (
+            Message.user((Text("look"), Image.from_bytes(b"x", "image/png"), Audio.from_bytes(b"x", "audio/wav"))),
+            {
+                "role": "user",
+                "content": [
+                    {"type": "text", "text": "look"},
+                    {"type": "image_url", "image_url": {"url": "data:image/png;base64,eA=="}},
+                    {"type": "input_audio", "input_audio": {"data": "eA==", "format": "wav"}},
+                ],
+            },
+        ),
+        (
+            Message.user(File(file_id="f", name="a.pdf")),
+            {"role": "user", "content": [{"type": "file", "file": {"file_id": "f", "filename": "a.pdf"}}]},
+        ),
+        (
+            Message.assistant((Reasoning("hm", "signed"), Text("a"), Opaque("anthropic", {"type": "x"}))),
+            {"role": "assistant", "content": [{"type": "text", "text": "a"}], "reasoning_content": "hm"},
+        ),
+        (Message.assistant(Refusal("no")), {"role": "assistant", "content": None, "refusal": "no"}),
+        (
+            Message.assistant(ToolCall("c", "f", '{"a":1}')),
+            {
+                "role": "assistant",
+                "content": None,
+                "tool_calls": [{"id": "c", "type": "function", "function": {"name": "f", "arguments": '{"a":1}'}}],
+            },
+        ),
+        (Message.tool("c", "r", is_error=True), {"role": "tool", "tool_call_id": "c", "content": "r"}),
+    ],
+)
+def test_messages_as_json(message: Message, written: dict[str, Any]) -> None:
+    """A message turns into OpenAI's JSON, without what that has no place for."""
+    assert message.to_dict() == written
+    assert message.to_dicts() == [written]
+    assert json.loads(message.to_json()) == json.loads(json.dumps(message.to_dict())) == written
+
+
+def test_several_results_as_json() -> None:
+    """Several tool results in one message are several messages for OpenAI."""
+    message = Message("tool", (ToolResult("c", (Text("r"),)), ToolResult("d", (Text("s"),))))
+    assert message.to_dicts() == [
+        {"role": "tool", "tool_call_id": "c", "content": "r"},
+        {"role": "tool", "tool_call_id": "d", "content": "s"},
+    ]
+    with pytest.raises(ValueError, match=r"take to_dicts\(\)"):
+        message.to_dict()
 
 
 def test_views_of_an_empty_message() -> None:

@@ -34,14 +34,18 @@ class Secret:
 
     Raises:
         AntiphonError: The key holds a character that no HTTP header may hold.
+        TypeError: It is no string.
     """
 
     __slots__ = ("_value",)
     _value: str
 
     def __init__(self, value: str) -> None:
+        if not isinstance(value, str):
+            kind = type(value).__name__
+            del value
+            raise TypeError(f"An API key is a string or a Secret; the one given is of the type {kind}.")
         clean = value.strip()
-        object.__setattr__(self, "_value", "")
         if not (clean.isascii() and clean.isprintable()):
             # The traceback of this error may be printed with the locals of its frames, this object among them.
             del value, clean
@@ -53,7 +57,7 @@ class Secret:
 
     def reveal(self) -> str:
         """Return the key itself. Keep it out of variables: it is a local of every traceback that passes."""
-        return self._value
+        return getattr(self, "_value", "")  # a traceback may show one that was never made to its end
 
     def __repr__(self) -> str:
         return f"Secret({_MASK!r})" if self else "Secret('')"
@@ -190,8 +194,9 @@ def find_key(explicit: str | Secret | None, env_names: Iterable[str]) -> Secret 
 
     Raises:
         AntiphonError: The key holds a character that no key has.
+        TypeError: *explicit* is no key at all.
     """
-    if explicit:
+    if explicit is not None:
         secret = explicit if isinstance(explicit, Secret) else Secret(explicit)
         if secret:
             return secret

@@ -65,6 +65,7 @@ def run(function: Callable[..., Awaitable[T]], *args: Any, nested: Nested | None
     _permit(here, nested)
     bridge = _choose(here)
     call: _Job[T] = _Job(partial(function, *args))
+    call.cancels = _cancels()
     try:
         call.begin(bridge, here)
         call.join()
@@ -165,6 +166,7 @@ class Iteration(Iterator[T]):
 
     def _wait(self) -> T:
         stream = self._stream
+        stream.cancels = _cancels()  # before it begins: it may be what interrupts
         self._admit()
         self._thread = threading.get_ident()
         while True:
@@ -290,6 +292,8 @@ class _Job(Generic[T]):
         self.abandoned = False
         self.finished = False
         self.error: BaseException | None = None
+        self.cancels = 0
+        """How often the caller's own task, if it has one, had been cancelled when the wait began."""
         self.waiters: deque[threading.Lock] = deque()
 
     def begin(self, bridge: _Bridge, here: _Bridge | None) -> None:
@@ -319,7 +323,11 @@ class _Job(Generic[T]):
         lock.acquire()
         self.waiters.append(lock)
         while not (items or self.finished or lock.acquire(timeout=seconds or _PIECE_SECONDS) or seconds):
-            pass
+            # In a loop of asyncio.run(), Ctrl-C only cancels the task whose blocking call this is, and that task cannot
+            # see it while it waits here.
+            if (cancels := _cancels()) > self.cancels:
+                self.cancels = cancels
+                raise asyncio.CancelledError
 
     def wake(self) -> None:
         """Wake all threads that wait, from the loop's thread."""
@@ -432,6 +440,15 @@ def _here() -> _Bridge | None:
         if bridge.ident == ident:
             return bridge
     return None
+
+
+def _cancels() -> int:
+    """How often the task that runs in this thread has been cancelled."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # no loop runs here
+        return 0
+    return 0 if task is None else task.cancelling()
 
 
 def _choose(here: _Bridge | None) -> _Bridge:

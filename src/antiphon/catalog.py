@@ -46,12 +46,18 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """The field that bounds the answer; some servers refuse the other one, some ignore it."""
     stream_usage: bool = True
     """Whether `stream_options.include_usage` may be sent; where not, usage comes unasked or not at all."""
-    reasoning_field: Literal["reasoning", "reasoning_content"] | None = None
-    """Where reasoning comes and goes back; `None` where no source says: read both, send neither."""
+    reasoning_field: Literal["reasoning", "reasoning_content", "thinking"] | None = None
+    """Where reasoning comes and goes back, `thinking` being an element of the content; `None` where no source says:
+    read all, send none."""
     think_tags: bool = False
     """Whether reasoning may come inside the text, between `<think>` and `</think>`."""
     developer_role: bool = False
     """Whether messages of the role `developer` are understood; where not, they are sent as `system`."""
+    seed_field: Literal["seed", "random_seed"] = "seed"
+    short_call_ids: bool = False
+    """Whether the id of a tool call must be nine letters or digits."""
+    file_urls: bool = False
+    """Whether a file may be told by its URL, in the place of its data."""
     unsupported: tuple[str, ...] = ()
     """Request fields that are refused with an error."""
     deployments: bool = False

@@ -7,7 +7,10 @@ extra chunk without choices. And each choice begins with its role, whoever answe
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeAlias
+
+import msgspec
 
 from antiphon.completion import ChunkChoice, CompletionChunk, Delta, FunctionDelta, ToolCallChunk
 from antiphon.events import (
@@ -25,7 +28,7 @@ from antiphon.events import (
     UnknownEvent,
     UsageUpdate,
 )
-from antiphon.types import Audio, FinishReason, Usage
+from antiphon.types import Audio, FinishReason, Loss, Usage
 
 __all__ = ["Chunker"]
 
@@ -35,10 +38,22 @@ _Content: TypeAlias = TextDelta | ReasoningDelta | RefusalDelta | ToolCallDelta 
 class Chunker:
     """Turns events into chunks, one event at a time; used once."""
 
-    __slots__ = ("_created", "_finished", "_held", "_id", "_model", "_provider", "_separate_usage", "_spoken", "_usage")
+    __slots__ = (
+        "_created",
+        "_finished",
+        "_held",
+        "_id",
+        "_losses",
+        "_model",
+        "_provider",
+        "_separate_usage",
+        "_spoken",
+        "_usage",
+    )
 
-    def __init__(self, *, separate_usage: bool = False) -> None:
+    def __init__(self, *, separate_usage: bool = False, losses: Sequence[Loss] = ()) -> None:
         self._separate_usage = separate_usage
+        self._losses = losses
         self._id = self._model = ""
         self._created = 0
         self._provider: str | None = None
@@ -107,6 +122,8 @@ class Chunker:
             chunks.append(self._finish(finishes[-1], shown))
         if self._separate_usage and usage is not None:
             chunks.append(self._chunk([], usage))
+        if self._losses and chunks:
+            chunks[-1] = msgspec.structs.replace(chunks[-1], losses=tuple(self._losses))
         return chunks
 
 

@@ -87,6 +87,24 @@ class _Accumulation(Taking[_Step, CompletionChunk]):
         self._folder.add(event)
         self._waiting = chunks[::-1]
 
+    def _whole(self) -> Completion:
+        """Return the answer, all of which was iterated.
+
+        Raises:
+            StreamError: There was no more to iterate, but the end of the answer had not come.
+        """
+        answer = self.current_completion_snapshot
+        if self._folder.ended:
+            return answer
+        error = StreamError(
+            "The stream was closed, or failed, before its answer was complete. What came of it is in `received`; "
+            "ask again for the whole.",
+            provider=self._prepared.handler.name,
+            model=self._prepared.request.model,
+        )
+        error.received = answer
+        raise error
+
 
 class CompletionStream(_Accumulation, Stepping[_Step, CompletionChunk]):
     """The chunks of one answer, put together on the way; use it in a `with` block."""
@@ -103,10 +121,14 @@ class CompletionStream(_Accumulation, Stepping[_Step, CompletionChunk]):
             raise
 
     def get_final_completion(self) -> Completion:
-        """Take the rest of the stream and return the whole answer."""
+        """Take the rest of the stream and return the whole answer.
+
+        Raises:
+            StreamError: The stream was left before its end, or failed; `received` holds what had come.
+        """
         for _ in self:
             pass
-        return self.current_completion_snapshot
+        return self._whole()
 
 
 class AsyncCompletionStream(_Accumulation, AsyncStepping[_Step, CompletionChunk]):
@@ -124,10 +146,14 @@ class AsyncCompletionStream(_Accumulation, AsyncStepping[_Step, CompletionChunk]
             raise
 
     async def get_final_completion(self) -> Completion:
-        """Take the rest of the stream and return the whole answer."""
+        """Take the rest of the stream and return the whole answer.
+
+        Raises:
+            StreamError: The stream was left before its end, or failed; `received` holds what had come.
+        """
         async for _ in self:
             pass
-        return self.current_completion_snapshot
+        return self._whole()
 
 
 class AsyncClient:
@@ -144,7 +170,8 @@ class AsyncClient:
         transport: What carries the requests; made on first use if not given, and closed with the client.
 
     Raises:
-        ValueError: `base_url` is not a URL, or a clock is negative.
+        ValueError: `base_url` is not a URL, or holds a query or a password; or a clock is not more than 0.
+        TypeError: One of these is of a type that it cannot have.
     """
 
     def __init__(

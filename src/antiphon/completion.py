@@ -190,6 +190,8 @@ class CompletionChunk(_Shape, frozen=True):
     provider: str | None = None
     usage: Usage | None = None
     """In the last chunk, where the provider reported it."""
+    losses: tuple[Loss, ...] = ()
+    """In the last chunk: what of the request could not be said in the provider's format (added to OpenAI's shape)."""
 
     @property
     def object(self) -> str:

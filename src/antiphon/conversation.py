@@ -7,30 +7,32 @@ from typing import Any, Unpack
 
 from antiphon.client import AsyncClient, Client
 from antiphon.completion import Completion
-from antiphon.core import ChatParams
+from antiphon.core import ChatParams, chat_request
 from antiphon.types import Message
 
 __all__ = ["AsyncConversation", "Conversation"]
 
 
 class _Turns:
-    """The messages so far; a turn is added when its answer is complete, and not at all if it fails."""
+    """The messages so far; a turn is added when its answer is complete, and not at all if it fails.
+
+    Turns that are asked at the same time do not see each other, and are kept in the order in which they are answered.
+    """
 
     def __init__(
         self, model: str, system: str | None, messages: Iterable[Mapping[str, Any] | Message], params: ChatParams
     ) -> None:
         self.model = model
-        self.messages: list[Mapping[str, Any] | Message] = list(messages)
-        """Every turn so far, yours to read and to change between turns."""
+        earlier = list(messages)
+        self.messages = list(chat_request(earlier, "", {}, stream=False).messages) if earlier else []
+        """Every turn so far, yours to read and to change between turns. `to_dict()` of each is OpenAI's JSON."""
         if system is not None:
             self.messages.insert(0, Message.system(system))
         self.params = params
 
-    def _with(self, text: str) -> list[Mapping[str, Any] | Message]:
-        return [*self.messages, Message.user(text)]
-
-    def _keep(self, turn: list[Mapping[str, Any] | Message], answer: Completion) -> None:
-        self.messages = [*turn, answer.choices[0].message]
+    def _keep(self, question: Message, answer: Completion) -> None:
+        # Not the messages that the question was asked with: another turn may have come to its end meanwhile.
+        self.messages.extend((question, answer.choices[0].message))
 
 
 class Conversation(_Turns):
@@ -42,6 +44,9 @@ class Conversation(_Turns):
         system: Instructions above the conversation.
         messages: Earlier turns.
         **params: For every turn; see `ChatParams`.
+
+    Raises:
+        BadRequestError: One of *messages* is none; `param` is its path, such as `$.messages[0].role`.
     """
 
     def __init__(
@@ -58,19 +63,19 @@ class Conversation(_Turns):
 
     def ask(self, text: str) -> str:
         """Say *text*, and return the answer's text once it is complete."""
-        turn = self._with(text)
-        answer = self._client.chat.completions.create(turn, self.model, **self.params)
-        self._keep(turn, answer)
+        question = Message.user(text)
+        answer = self._client.chat.completions.create([*self.messages, question], self.model, **self.params)
+        self._keep(question, answer)
         return answer.content or ""
 
     def stream(self, text: str) -> Generator[str, None, None]:
         """Say *text*, and give the answer's text in pieces; the turn is kept when the last one was taken."""
-        turn = self._with(text)
-        with self._client.chat.completions.stream(turn, self.model, **self.params) as stream:
+        question = Message.user(text)
+        with self._client.chat.completions.stream([*self.messages, question], self.model, **self.params) as stream:
             for chunk in stream:
                 if chunk.choices and chunk.choices[0].delta.content:
                     yield chunk.choices[0].delta.content
-            self._keep(turn, stream.get_final_completion())
+            self._keep(question, stream.get_final_completion())
 
 
 class AsyncConversation(_Turns):
@@ -90,16 +95,18 @@ class AsyncConversation(_Turns):
 
     async def ask(self, text: str) -> str:
         """Say *text*, and return the answer's text once it is complete."""
-        turn = self._with(text)
-        answer = await self._client.chat.completions.create(turn, self.model, **self.params)
-        self._keep(turn, answer)
+        question = Message.user(text)
+        answer = await self._client.chat.completions.create([*self.messages, question], self.model, **self.params)
+        self._keep(question, answer)
         return answer.content or ""
 
     async def stream(self, text: str) -> AsyncGenerator[str, None]:
         """Say *text*, and give the answer's text in pieces; the turn is kept when the last one was taken."""
-        turn = self._with(text)
-        async with self._client.chat.completions.stream(turn, self.model, **self.params) as stream:
+        question = Message.user(text)
+        async with self._client.chat.completions.stream(
+            [*self.messages, question], self.model, **self.params
+        ) as stream:
             async for chunk in stream:
                 if chunk.choices and chunk.choices[0].delta.content:
                     yield chunk.choices[0].delta.content
-            self._keep(turn, await stream.get_final_completion())
+            self._keep(question, await stream.get_final_completion())

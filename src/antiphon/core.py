@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Collection, Generator, Iterable, Mapping, Sequence
+from contextlib import aclosing, contextmanager
 from datetime import timedelta
-from types import NoneType, TracebackType
+from types import TracebackType
 from typing import Any, Self, TypeAlias, TypedDict, cast
 
 import anyio
@@ -29,9 +29,9 @@ from antiphon.threads import in_thread
 from antiphon.tools import AnyTool, definition
 from antiphon.transport import Timeout, Transport
 from antiphon.types import ChatRequest, Message, Opaque, Usage
-from antiphon.wire import json
+from antiphon.wire import json, read
 from antiphon.wire.openai_message import NAME
-from antiphon.wire.openai_request import decode_request
+from antiphon.wire.openai_request import decode_request, in_words_of, plain
 
 __all__ = ["ChatParams", "Core", "EmbeddingParams", "Messages", "Model", "Prepared", "chat_request"]
 
@@ -107,32 +107,38 @@ class ChatParams(_Params, total=False):
 
 _LOCAL = frozenset({"extra_body", "extra_headers", "timeout", "strict", "think_tags"})
 _KNOWN = frozenset(ChatParams.__annotations__)
-# Abstract classes come last: to ask for one takes several times as long, and every value of a request is asked.
-_ATOMS = frozenset((str, int, float, bool, NoneType))
-_OBJECTS = (dict, Mapping)
-_ARRAYS = (list, tuple)
 
 
 def chat_request(
     messages: Messages, model: str, params: Mapping[str, Any], *, stream: bool, format: str = NAME
 ) -> ChatRequest:
-    """Make the neutral request of a call, whose `extra_body` and tools of the provider's own are in words of *format*.
+    """Make the neutral request of a call.
+
+    What is no word of OpenAI's is one of *format*: `extra_body`, and in dicts further fields of messages, parts and
+    tools, and kinds of parts and tools.
 
     Raises:
-        BadRequestError: A value of the wrong type; `param` is its path, such as `$.messages[0].role`.
+        BadRequestError: A value of the wrong type, or none of JSON's; `param` is its path: `$.messages[0].role`.
         TypeError: A parameter that no chat completion has.
     """
     if unknown := sorted(params.keys() - _KNOWN):
         raise TypeError(_unknown_parameter(unknown[0]))
-    given = {key: _plain(value) for key, value in params.items() if value is not None and key not in _LOCAL}
+    _check(params)
+    bias: Any = params.get("logit_bias")
+    if isinstance(bias, Mapping):  # the ids of tokens are numbers, but keys in JSON are not
+        params = {**params, "logit_bias": dict(zip(map(str, cast(Any, bias)), cast(Any, bias).values(), strict=True))}
+    given = {k: plain(value, f"$.{k}") for k, value in params.items() if value is not None and k not in _LOCAL}
     if isinstance(messages, str):
         messages = [Message.user(messages)]
     if isinstance(given.get("tools"), list):
         given["tools"] = [_tool(tool, format) for tool in given["tools"]]
-    listed: Any = [m if isinstance(m, Message) else _plain(m) for m in messages] if _iterable(messages) else messages
-    more: Mapping[str, Any] = params.get("extra_body") or {}
+    listed: Any = messages
+    if _iterable(messages):
+        listed = [m if isinstance(m, Message) else plain(m, f"$.messages[{n}]") for n, m in enumerate(messages)]
+    more: Mapping[str, Any] = plain(params.get("extra_body") or {}, "$.extra_body")
     if format != NAME:
-        request = decode_request({"model": model, "messages": listed, **given, "stream": stream}, exact=False)
+        source = {"model": model, "messages": listed, **given, "stream": stream}
+        request = in_words_of(format, decode_request(source, exact=False), source)
         return request.but(extra={**(request.extra or {}), format: dict(more)}) if more else request
     request = decode_request({"model": model, "messages": listed, **given, **more, "stream": stream}, exact=False)
     nulls = {key: None for key, value in more.items() if value is None and key != "stream"}
@@ -150,19 +156,20 @@ def _tool(given: Any, format: str) -> Any:
     return tool
 
 
+def _check(params: Mapping[str, Any]) -> None:
+    """Fail on settings that would else be wrong without a word."""
+    if (more := params.get("extra_body")) is not None and not isinstance(more, (dict, Mapping)):
+        read.fault("$.extra_body", "an object", more)
+    if (strict := params.get("strict")) is not None and not isinstance(strict, bool):
+        read.fault("$.strict", "a boolean", strict)
+    if (tags := params.get("think_tags")) is not None and not isinstance(tags, bool) and tags != "open":
+        read.fault("$.think_tags", "a boolean or 'open'", tags)
+    if (n := params.get("n")) is not None and type(n) is int and n < 1:
+        raise BadRequestError(f"$.n must be 1 or more, not {n}.", status=400, param="$.n")
+
+
 def _iterable(value: Any) -> bool:
-    return isinstance(value, _ARRAYS) or (isinstance(value, Iterable) and not isinstance(value, (*_OBJECTS, bytes)))
-
-
-def _plain(value: Any) -> Any:
-    """Return *value* with tuples and other mappings as lists and dicts, which is what JSON has."""
-    if type(value) in _ATOMS:
-        return value
-    if isinstance(value, _OBJECTS):
-        return {key: _plain(item) for key, item in cast(Mapping[str, Any], value).items()}
-    if isinstance(value, _ARRAYS):
-        return [_plain(item) for item in cast(Sequence[Any], value)]
-    return value
+    return isinstance(value, (list, tuple)) or (isinstance(value, Iterable) and not isinstance(value, (Mapping, bytes)))
 
 
 def _unknown_parameter(name: str, known: Collection[str] = _KNOWN, what: str = "A chat completion") -> str:
@@ -244,7 +251,8 @@ class Core:
         prepared = self.prepare(messages, model, params, stream=False)
         if not isinstance(prepared.handler, Endpoint):
             raise BadRequestError(f"The provider {prepared.handler.name!r} has no way to count tokens.")
-        return await prepared.handler.count_tokens(prepared.request, prepared.call)
+        with _logged("tokens", prepared.handler.name, prepared.request.model):
+            return await prepared.handler.count_tokens(prepared.request, prepared.call)
 
     async def embed(self, texts: str | Sequence[str], model: str, params: EmbeddingParams) -> Embeddings:
         """Ask the provider for the vectors of *texts*.
@@ -269,7 +277,8 @@ class Core:
             params.get("user"),
             extra={handler.embedding_format: more} if more else None,
         )
-        return await handler.embed(request, self._call(params))
+        with _logged("embeddings", handler.name, name):
+            return await handler.embed(request, self._call(params))
 
     async def models(self) -> list[Model]:
         """List what can be asked for.
@@ -351,7 +360,7 @@ class Prepared:
 
     async def chunks(self) -> AsyncGenerator[CompletionChunk, None]:
         """Run it and give the answer in pieces."""
-        chunker = Chunker(separate_usage=self.separate_usage)
+        chunker = Chunker(separate_usage=self.separate_usage, losses=self.call.losses)
         with self._watch() as watch:
             async with aclosing(self._events()) as events:
                 async for event in events:
@@ -363,7 +372,7 @@ class Prepared:
 
     async def steps(self) -> AsyncGenerator[tuple[Event, list[CompletionChunk]], None]:
         """Run it and give each event with the chunks it makes, for who puts the answer together on the way."""
-        chunker = Chunker(separate_usage=self.separate_usage)
+        chunker = Chunker(separate_usage=self.separate_usage, losses=self.call.losses)
         with self._watch() as watch:
             async with aclosing(self._events()) as events:
                 async for event in events:
@@ -459,9 +468,32 @@ class _Watch:
         logger.info(
             "chat provider=%s model=%s duration=%.3fs input_tokens=%s output_tokens=%s outcome=%s",
             self._provider,
-            self._model or "-",
+            _shown(self._model),
             time.perf_counter() - self._began,
             "-" if usage.prompt_tokens is None else usage.prompt_tokens,
             "-" if usage.completion_tokens is None else usage.completion_tokens,
             outcome,
+        )
+
+
+def _shown(name: str) -> str:
+    """Return a model's name as it may stand in a line of a log: one that holds line ends would forge another line."""
+    if not name:
+        return "-"
+    return name if name.isprintable() else repr(name)
+
+
+@contextmanager
+def _logged(what: str, provider: str, model: str) -> Generator[None, None, None]:
+    """Log one line about a call that gives no chat."""
+    began, outcome = time.perf_counter(), "ok"
+    try:
+        yield
+    except BaseException as error:
+        outcome = type(error).__name__
+        raise
+    finally:
+        duration = time.perf_counter() - began
+        logger.info(
+            "%s provider=%s model=%s duration=%.3fs outcome=%s", what, provider, _shown(model), duration, outcome
         )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Final
+from typing import Any, Final, TypeVar
 
 import anyio
 import msgspec
@@ -25,12 +25,14 @@ from antiphon.events import Event, Finish, MessageDelta, Start, UnknownEvent, Us
 from antiphon.handler import Call
 from antiphon.threads import in_thread
 from antiphon.transport import Reply, Timeout, Transport
-from antiphon.types import ChatRequest, Loss, Message, Part, Reasoning
+from antiphon.types import ChatRequest, Loss, Message, Node, Opaque, Reasoning, Text, ToolResult
 from antiphon.wire.codec import Codec, Headers, HTTPRequest, TokenCounter
 from antiphon.wire.embeddings import EmbeddingCodec
 from antiphon.wire.whole import MAX_BODY
 
 __all__ = ["Endpoint"]
+
+N = TypeVar("N", bound=Node)
 
 _MAX_ERROR_BODY = 1024 * 1024
 _AT_ONCE = 8
@@ -90,6 +92,7 @@ class Endpoint:
 
     async def __call__(self, request: ChatRequest, call: Call) -> AsyncGenerator[Event, None]:
         """Give the events of the upstream's answer to *request*."""
+        waiting = True
         try:
             http = self._encode(request, call)
             url = self._url(self.base_url, http)
@@ -99,12 +102,14 @@ class Endpoint:
                     raise self.codec.decode_error(reply.status, reply.headers, await _error_body(reply))
                 call.reply_headers = {name: value for name, value in reply.headers.items() if _tells(name)}
                 decoder = self.codec.decoder(request, reply.content_type)
-                waiting = True
                 async for data in reply:
+                    last = None
                     for event in decoder.feed(data):
                         if waiting:
                             event, waiting = self._first(event, reply, request.model)
                         yield event
+                        last = event
+                    _go_on(reply, last)
                     if decoder.over:
                         break
                 for event in decoder.close():
@@ -114,7 +119,7 @@ class Endpoint:
                 if decoder.over:
                     await reply.settle()
         except AntiphonError as error:
-            self._tell(error, request.model)
+            self._tell(error, request.model, call, said=not waiting)
             raise
 
     async def models(self, clocks: Timeout) -> list[tuple[str, int]]:
@@ -143,7 +148,7 @@ class Endpoint:
             http = self._written(request, call, self.codec.encode_count)
             return self.codec.decode_count(await self._ask(http, call))
         except AntiphonError as error:
-            self._tell(error, request.model)
+            self._tell(error, request.model, call)
             raise
 
     async def embed(self, request: EmbeddingRequest, call: Call) -> Embeddings:
@@ -161,7 +166,7 @@ class Endpoint:
             bodies = await self._ask_all(requests, call)
             answer = codec.decode(request, bodies)
         except AntiphonError as error:
-            self._tell(error, request.model)
+            self._tell(error, request.model, call)
             raise
         return msgspec.structs.replace(answer, provider=self.name, losses=tuple(call.losses))
 
@@ -253,34 +258,54 @@ class Endpoint:
         losses: list[Loss] = []
         for place, message in enumerate(request.messages):
             if message.provider not in (None, self.name):
+                secrets: list[str] = []
+                said = _public(message, f"$.messages[{place}]", secrets)
                 reason = f"This is for {message.provider!r} alone to see."
-                secrets = [f"$.messages[{place}].{field}" for field in _opaque(message)]
-                parts: list[Part] = []
-                for number, part in enumerate(message.parts):
-                    secrets += (f"$.messages[{place}].parts[{number}].{field}" for field in _opaque(part))
-                    sealed = {"signature": None} if isinstance(part, Reasoning) else {}
-                    parts.append(msgspec.structs.replace(part, extra=None, form=None, **sealed))
                 losses += (Loss("dropped", path, reason) for path in secrets)
-                message = msgspec.structs.replace(message, parts=tuple(parts), extra=None, form=None)
+                if message.parts and not said.parts:
+                    continue  # nothing is left of it, and many servers refuse a message that is empty
+                message = said
             messages.append(message)
         return request.but(messages=tuple(messages)), tuple(losses)
 
-    def _tell(self, error: AntiphonError, model: str | None) -> None:
-        """Let *error* say who failed, and nothing of a key that the provider may have repeated."""
+    def _tell(self, error: AntiphonError, model: str | None, call: Call | None = None, *, said: bool = False) -> None:
+        """Let *error* say who failed, and nothing of a key that the provider may have repeated.
+
+        What was *said* already cannot be taken back, so no error after that is worth another try.
+        """
+        if said and isinstance(error, APIError):
+            error.retryable = False
         error.provider = error.provider or self.name
         error.model = error.model or model
-        message = redact(error.message, *self._secrets)
+        secrets = self._secrets if call is None else (*self._secrets, *_carried(call.headers))
+        message = redact(error.message, *secrets)
         if message != error.message:
             error.message, error.args = message, (message,)
-        if not isinstance(error, APIError) or not self._secrets:
+        if not isinstance(error, APIError) or not secrets:
             return
         for name in ("code", "type", "param", "request_id"):
             if (told := getattr(error, name)) is not None:
-                setattr(error, name, redact(told, *self._secrets))
+                setattr(error, name, redact(told, *secrets))
         if error.body is not None:
             text = msgspec.json.encode(error.body).decode()
-            if (clean := redact(text, *self._secrets)) != text:
+            if (clean := redact(text, *secrets)) != text:
                 error.body = msgspec.json.decode(clean)
+
+
+_KEY_FIELDS = ("authorization", "x-api-key", "api-key", "x-goog-api-key", "proxy-authorization", "cookie")
+
+
+def _carried(headers: Mapping[str, str]) -> Iterator[Secret]:
+    """Give the keys that a caller has put into header fields of one call."""
+    for name in _KEY_FIELDS:
+        if name in headers:
+            yield Secret(headers[name].rpartition(" ")[2])
+
+
+def _go_on(reply: Reply, last: Event | None) -> None:
+    """Let the idle clock begin anew if what has just come brought something; pings, of which it is the last, do not."""
+    if last is not None and type(last) not in _SILENT:
+        reply.got_token()
 
 
 @functools.lru_cache(maxsize=512)
@@ -299,7 +324,29 @@ async def _error_body(reply: Reply) -> bytes:
         return b""
 
 
-def _opaque(node: Message | Part) -> list[str]:
+_INSIDE: Mapping[type, str] = {Message: "parts", ToolResult: "content", Text: "annotations"}
+"""Where a node has others inside."""
+
+
+def _public(node: N, path: str, secrets: list[str]) -> N:
+    """Return *node*, at *path*, without what only who wrote it may see again; the paths of that go to *secrets*."""
+    secrets += (f"{path}.{field}" for field in _opaque(node))
+    changes: dict[str, Any] = {"extra": None, "form": None}
+    if isinstance(node, Reasoning):
+        changes["signature"] = None
+    if (field := _INSIDE.get(type(node))) is not None:
+        kept: list[Node] = []
+        for place, item in enumerate(getattr(node, field)):
+            below = f"{path}.{field}[{place}]"
+            if isinstance(item, Opaque):
+                secrets.append(below)
+            else:
+                kept.append(_public(item, below, secrets))
+        changes[field] = tuple(kept)
+    return msgspec.structs.replace(node, **changes)
+
+
+def _opaque(node: Node) -> list[str]:
     """Return the fields of *node* that only who wrote it may see again."""
     fields = [field for known in (node.extra or {}).values() for field in known]
     return [*fields, "signature"] if isinstance(node, Reasoning) and node.signature is not None else fields

@@ -31,9 +31,12 @@ Messages are full sentences that say what to do next; they never hold a key or a
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from collections.abc import Mapping
+from typing import Any, Literal
 
 __all__ = [
+    "KINDS",
     "APIConnectionError",
     "APIError",
     "APIStatusError",
@@ -43,6 +46,7 @@ __all__ = [
     "BadRequestError",
     "ConflictError",
     "InternalServerError",
+    "Kind",
     "LocalModelError",
     "MissingAPIKeyError",
     "MissingExtraError",
@@ -58,6 +62,79 @@ __all__ = [
     "UnprocessableEntityError",
     "error_class",
 ]
+
+
+Kind = Literal[
+    "auth", "billing", "permission", "not_found", "invalid", "context_length", "content_policy", "rate_limit",
+    "overloaded", "server", "timeout", "stream_broken", "cancelled",
+]  # fmt: skip
+"""What went wrong, in the same word for every provider.
+
+* `auth`: the key is missing, wrong or dead. `permission`: it may not do this. `billing`: nobody pays, or a quota is
+  used up, which waiting does not cure. `rate_limit`: too much at once.
+* `not_found`: no such model, deployment or path. `invalid`: the request is at fault. `context_length`: it is too long.
+  `content_policy`: it was declined for what it says.
+* `overloaded`: the provider has no room now. `server`: it failed, or cannot be reached. `timeout`: a clock ran out.
+* `stream_broken`: an answer stopped in the middle, for no reason that was told. `cancelled`: somebody gave up.
+"""
+
+KINDS: Mapping[str, Kind] = {
+    **dict.fromkeys(("authentication_error", "invalid_api_key", "API_KEY_INVALID", "API_KEY_EXPIRED"), "auth"),
+    **dict.fromkeys(("UNAUTHENTICATED", "UnrecognizedClientException", "InvalidSignatureException"), "auth"),
+    **dict.fromkeys(("ExpiredTokenException", "InvalidClientTokenId", "MissingAuthenticationTokenException"), "auth"),
+    **dict.fromkeys(("insufficient_quota", "billing_hard_limit_reached", "credit_balance_too_low"), "billing"),
+    **dict.fromkeys(("contract_spend_limit_reached", "enforced_spend_limit_reached", "billing_error"), "billing"),
+    "ServiceQuotaExceededException": "billing",
+    **dict.fromkeys(("permission_error", "PERMISSION_DENIED", "AccessDeniedException"), "permission"),
+    **dict.fromkeys(("not_found_error", "model_not_found", "NOT_FOUND", "ResourceNotFoundException"), "not_found"),
+    **dict.fromkeys(("context_length_exceeded", "exceed_context_size_error", "request_too_large"), "context_length"),
+    **dict.fromkeys(("content_filter", "content_policy_violation", "moderation_blocked"), "content_policy"),
+    **dict.fromkeys(("rate_limit_exceeded", "rate_limit_error", "RESOURCE_EXHAUSTED"), "rate_limit"),
+    "ThrottlingException": "rate_limit",
+    **dict.fromkeys(("overloaded_error", "UNAVAILABLE", "ModelNotReadyException"), "overloaded"),
+    "ServiceUnavailableException": "overloaded",
+    **dict.fromkeys(("ModelErrorException", "ModelStreamErrorException", "InternalServerException"), "server"),
+    **dict.fromkeys(("timeout_error", "DEADLINE_EXCEEDED", "ModelTimeoutException"), "timeout"),
+    **dict.fromkeys(("cancelled", "CANCELLED"), "cancelled"),
+}
+"""What providers' codes and types mean, where they mean more than the status beside them does.
+
+Sources: those of the modules that read each format's errors, and openai 3.54 (`types/`) (read 2026-11-23).
+"""
+
+_KIND_OF_STATUS: Mapping[int, Kind] = {
+    401: "auth",
+    402: "billing",
+    403: "permission",
+    404: "not_found",
+    408: "timeout",
+    409: "server",
+    413: "context_length",
+    424: "server",
+    425: "server",
+    429: "rate_limit",
+    498: "auth",
+    499: "cancelled",
+    503: "overloaded",
+    504: "timeout",
+    529: "overloaded",
+}
+_SAID: tuple[tuple[Kind, re.Pattern[str]], ...] = (
+    (
+        "context_length",
+        re.compile(
+            r"(?:prompt|input) is too long|maximum context length|exceeds? (?:the )?(?:available )?context"
+            r"|exceeds the maximum number of tokens|too many tokens",
+            re.IGNORECASE,
+        ),
+    ),
+    ("billing", re.compile(r"credit balance is too low|insufficient (?:balance|credits|funds)", re.IGNORECASE)),
+    ("auth", re.compile(r"api key (?:not valid|expired)|invalid api key", re.IGNORECASE)),
+    ("content_policy", re.compile(r"content (?:management |filtering )?policy|flagged", re.IGNORECASE)),
+)
+"""What a provider's words mean, of the errors that have neither a code nor a status of their own."""
+
+_VAGUE = (None, 400, 403, 422)
 
 
 class AntiphonError(Exception):
@@ -147,10 +224,12 @@ class APIError(AntiphonError):
         body: The decoded error body as the provider sent it, or `None`.
         request_id: The provider's id of the request, or `None`.
         retryable: Whether the same request may succeed later.
-        retry_after: Seconds the provider asked to wait, or `None`.
+        retry_after: Seconds the provider asked to wait, a day at most, or `None`.
+        kind: What went wrong, in the same word for every provider.
     """
 
     retryable_by_default = False
+    kind_by_default: Kind = "server"
 
     def __init__(
         self,
@@ -182,6 +261,22 @@ class APIError(AntiphonError):
         """The OpenAI client's name for `status`."""
         return self.status
 
+    @property
+    def kind(self) -> Kind:
+        """What went wrong: as the code or the type says, else the provider's words, else the status or the class."""
+        for name in (self.code, self.type):
+            if name is not None and name in KINDS:
+                return KINDS[name]
+        if self.status in _VAGUE and self.body is not None:
+            for kind, pattern in _SAID:
+                if pattern.search(self.message):
+                    return kind
+        if self.status is None or self.status < 400:
+            return self.kind_by_default
+        if self.status == 502 and self.provider == "openrouter":  # which has failed at no provider by itself
+            return "overloaded"
+        return _KIND_OF_STATUS.get(self.status, "invalid" if self.status < 500 else "server")
+
 
 class APIConnectionError(APIError):
     """No answer arrived: connection refused, unknown host, TLS failure, or a reset before the first byte."""
@@ -192,9 +287,13 @@ class APIConnectionError(APIError):
 class APITimeoutError(APIConnectionError, TimeoutError):
     """A clock ran out; the message says which: connect, first token, idle or total."""
 
+    kind_by_default: Kind = "timeout"
+
 
 class APIStatusError(APIError):
     """The provider answered with an error status."""
+
+    kind_by_default: Kind = "invalid"
 
 
 class BadRequestError(APIStatusError):
@@ -204,19 +303,26 @@ class BadRequestError(APIStatusError):
 class AuthenticationError(APIStatusError):
     """401: the key is missing, wrong or revoked."""
 
+    kind_by_default: Kind = "auth"
+
 
 class PermissionDeniedError(APIStatusError):
     """403: the key is valid but may not do this."""
 
+    kind_by_default: Kind = "permission"
+
 
 class NotFoundError(APIStatusError):
     """404: the provider has no such model, deployment or path."""
+
+    kind_by_default: Kind = "not_found"
 
 
 class ConflictError(APIStatusError):
     """409: the request conflicts with another."""
 
     retryable_by_default = True
+    kind_by_default: Kind = "server"
 
 
 class UnprocessableEntityError(APIStatusError):
@@ -227,16 +333,20 @@ class RateLimitError(APIStatusError):
     """429: too many requests or tokens, or no quota left (then `retryable` is false)."""
 
     retryable_by_default = True
+    kind_by_default: Kind = "rate_limit"
 
 
 class InternalServerError(APIStatusError):
     """5xx: the provider failed; 529 means overloaded."""
 
     retryable_by_default = True
+    kind_by_default: Kind = "server"
 
 
 class ResponseTooLargeError(APIError):
     """The answer, or one frame of it, is larger than the bound set for it."""
+
+    kind_by_default: Kind = "stream_broken"
 
 
 class StreamError(APIError):
@@ -247,6 +357,7 @@ class StreamError(APIError):
             `None` where the caller already has it piece by piece and nothing was assembled.
     """
 
+    kind_by_default: Kind = "stream_broken"
     received: Any = None
 
 

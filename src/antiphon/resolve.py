@@ -19,6 +19,7 @@ from antiphon.catalog import ProviderRow, find_provider, split_model
 from antiphon.endpoint import Endpoint
 from antiphon.errors import AntiphonError, MissingAPIKeyError, ModelNotFoundError
 from antiphon.handler import Handler, as_handler
+from antiphon.http.network import Origin, origin_of
 from antiphon.transport import Transport
 from antiphon.wire import embeddings
 from antiphon.wire.codec import Codec
@@ -67,6 +68,10 @@ def _codec(row: ProviderRow) -> Codec:
             max_tokens_field=quirks.max_tokens_field,
             reasoning_field=quirks.reasoning_field,
             developer_role=quirks.developer_role,
+            seed_field=quirks.seed_field,
+            short_call_ids=quirks.short_call_ids,
+            file_urls=quirks.file_urls,
+            provider=row.id,
             unsupported=quirks.unsupported,
             exact=False,
         )
@@ -100,8 +105,8 @@ class Resolver:
         base_url: Where every call goes.
 
     Raises:
-        TypeError: *provider* is none, or does not go with *base_url*.
-        ValueError: *base_url* is not a URL.
+        TypeError: *provider* is none, or does not go with *base_url*, or *base_url* is no string.
+        ValueError: *base_url* is not a URL, or holds what a path cannot follow, or a password.
     """
 
     def __init__(
@@ -211,7 +216,16 @@ def _auth(row: ProviderRow, secret: Secret | None) -> Auth:
     return bearer(secret) if row.key_header is None else header(row.key_header, secret)
 
 
-def _check_url(base_url: str) -> None:
-    parts = urlsplit(base_url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("base_url must be a whole URL such as 'http://localhost:8000/v1'.")
+def _check_url(base_url: object) -> None:
+    """Raise an error that says what is wrong with *base_url*, and repeats nothing of it: it may hold a password."""
+    must = "base_url must be a whole URL such as 'http://localhost:8000/v1'"
+    if not isinstance(base_url, str):
+        raise TypeError(f"{must}, as a string; the one given is of the type {type(base_url).__name__}.")
+    if not base_url.isprintable() or " " in base_url:
+        fault: Origin | str = "holds a space or a control character, which a URL cannot have"
+    elif "?" in base_url or "#" in base_url:
+        fault = "holds a query or a fragment, which no path can follow: leave out everything from ? or # on"
+    else:
+        fault = origin_of(base_url)
+    if isinstance(fault, str):
+        raise ValueError(f"{must}; the one given {fault}.")

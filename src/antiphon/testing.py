@@ -510,6 +510,7 @@ class _Exchange(BaseHTTPRequestHandler):
 
 def _shut(connection: socket.socket) -> None:
     try:
-        connection.shutdown(socket.SHUT_RDWR)
+        # An SSLSocket's own method forgets its session, which the thread that shakes hands would then trip over.
+        socket.socket.shutdown(connection, socket.SHUT_RDWR)
     except OSError:
         pass  # it was closed already

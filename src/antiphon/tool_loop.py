@@ -257,6 +257,13 @@ class _Progress:
             self._folder.add(fact)
         self._waiting = chunks[::-1]
 
+    def _result(self) -> RunResult:
+        """Return how the run went, if it went to its end."""
+        result = self.current_result_snapshot
+        if result.stopped is None:
+            raise StreamError("This run was left before its end, or failed: there is no final result.")
+        return result
+
 
 class RunStream(_Progress, Stepping[_Step, CompletionChunk]):
     """The chunks of every round; use it in a `with` block. Leaving early cancels the tools, too."""
@@ -266,10 +273,14 @@ class RunStream(_Progress, Stepping[_Step, CompletionChunk]):
         self._done = loop.state
 
     def get_final_result(self) -> RunResult:
-        """Take the rest of the stream and return how the run went."""
+        """Take the rest of the stream and return how the run went.
+
+        Raises:
+            StreamError: The stream was left before its end, or failed; `current_result_snapshot` holds what had come.
+        """
         for _ in self:
             pass
-        return self.current_result_snapshot
+        return self._result()
 
 
 class AsyncRunStream(_Progress, AsyncStepping[_Step, CompletionChunk]):
@@ -280,10 +291,14 @@ class AsyncRunStream(_Progress, AsyncStepping[_Step, CompletionChunk]):
         self._done = loop.state
 
     async def get_final_result(self) -> RunResult:
-        """Take the rest of the stream and return how the run went."""
+        """Take the rest of the stream and return how the run went.
+
+        Raises:
+            StreamError: The stream was left before its end, or failed; `current_result_snapshot` holds what had come.
+        """
         async for _ in self:
             pass
-        return self.current_result_snapshot
+        return self._result()
 
 
 class AsyncRunMethods:

@@ -16,7 +16,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
-from typing import Protocol
+from numbers import Real
+from typing import Protocol, SupportsFloat
 
 import msgspec
 
@@ -38,14 +39,19 @@ class Timeout(msgspec.Struct, frozen=True):
     first_token: float | None = 300.0
     """From the start until the answer brings something; keep-alive bytes do not count."""
     idle: float | None = 120.0
-    """Between two pieces of the answer."""
+    """Between two pieces of the answer; comments and pings are none."""
     total: float | None = None
     """From the start to the last byte."""
 
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
             seconds = getattr(self, name)
-            if seconds is not None and not seconds > 0:
+            if seconds is not None and not isinstance(seconds, Real):
+                raise TypeError(
+                    f"The {name} clock must be a number of seconds, or None for no limit; "
+                    f"it is of the type {type(seconds).__name__}."
+                )
+            if seconds is not None and not float(seconds) > 0:
                 raise ValueError(
                     f"The {name} clock must be more than 0 seconds, or None for no limit; not {seconds!r}."
                 )
@@ -56,12 +62,20 @@ class Timeout(msgspec.Struct, frozen=True):
 
         Raises:
             ValueError: A clock is not more than 0.
+            TypeError: *value* is none of these.
         """
         if value is None:
             return _DEFAULT
         if isinstance(value, Timeout):
             return value
-        return cls(total=value.total_seconds() if isinstance(value, timedelta) else float(value))
+        if isinstance(value, timedelta):
+            return cls(total=value.total_seconds())
+        if not isinstance(value, SupportsFloat):
+            raise TypeError(
+                "timeout must be a number of seconds, a timedelta or an antiphon.transport.Timeout; "
+                f"it is of the type {type(value).__name__}."
+            )
+        return cls(total=float(value))
 
 
 _DEFAULT = Timeout()
@@ -79,7 +93,7 @@ class Reply(Protocol):
         ...
 
     def got_token(self) -> None:
-        """Say that the answer brought something: from now on the idle clock runs instead of the first-token clock."""
+        """Say that the answer brought something: the idle clock begins anew, and the first-token clock is over."""
         ...
 
     async def settle(self) -> None:

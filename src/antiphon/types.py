@@ -16,6 +16,7 @@ import base64
 import mimetypes
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from importlib import import_module
 from typing import Any, Literal, Self, TypeAlias
 
 import msgspec
@@ -288,6 +289,30 @@ class Message(Node, frozen=True):
     def annotations(self) -> list[Annotation] | None:
         """The sources of all text parts, or `None` where there are none."""
         return [a for part in self.parts if isinstance(part, Text) for a in part.annotations] or None
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """Return OpenAI's JSON objects of this message: one, but for several tool results, which each have their own.
+
+        What Chat Completions cannot say is left out, such as signatures of thoughts and blocks of other formats.
+        """
+        # Their writer stands on this module, which therefore asks for it by its name.
+        written: list[dict[str, Any]] = import_module("antiphon.wire.openai_message").encode_message(self, "$", [])
+        return written
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return OpenAI's JSON object of this message: see `to_dicts`.
+
+        Raises:
+            ValueError: It takes several objects.
+        """
+        first, *others = self.to_dicts()
+        if others:
+            raise ValueError("A message with several tool results is several messages for OpenAI: take to_dicts().")
+        return first
+
+    def to_json(self) -> str:
+        """Return `to_dict()` as JSON text."""
+        return msgspec.json.encode(self.to_dict()).decode()
 
 
 def parts_of(content: str | Part | Iterable[Part]) -> tuple[Part, ...]:

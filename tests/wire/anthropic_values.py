@@ -108,12 +108,23 @@ user_messages = _message("user", _user_parts, extra=extra)
 assistant_messages = _message(
     "assistant", st.lists(spoken | thoughts | calls | opaques, min_size=1, max_size=4), extra=extra
 )
-conversations = st.builds(
-    lambda head, first, rest: (*head, first, *rest),
-    st.lists(head_messages, max_size=1),
-    user_messages,
-    st.lists(user_messages | assistant_messages | system_messages, max_size=4),
+_turns = st.tuples(user_messages) | st.tuples(assistant_messages)
+_instructed = st.builds(lambda *turns: turns, user_messages, system_messages, assistant_messages)
+
+
+def _conversations(turns: st.SearchStrategy[tuple[Message, ...]]) -> st.SearchStrategy[tuple[Message, ...]]:
+    return st.builds(
+        lambda head, first, rest: (*head, first, *(message for turn in rest for message in turn)),
+        st.lists(head_messages, max_size=1),
+        user_messages,
+        st.lists(turns, max_size=4),
+    )
+
+
+conversations = st.tuples(names, _conversations(_turns)) | st.tuples(
+    st.just("claude-opus-4-8"), _conversations(_turns | _instructed)
 )
+"""Models and what they are sent: not all of them take system messages after the head, and nowhere but there."""
 
 _schemas = json_objects.map(lambda more: {"type": "object", **more, "properties": {}})
 tools = st.builds(Tool, names, maybe(texts), _schemas, maybe(st.booleans()), extra=extra)
@@ -155,12 +166,13 @@ def requests(draw: st.DrawFn) -> ChatRequest:
         parallel = draw(maybe(st.booleans())) if choice else None
     stream = draw(st.booleans())
     beyond = draw(_extra_request)
+    model, messages = draw(conversations)
     think = None if beyond and "thinking" in beyond[NAME] else draw(maybe(reasoning))
     return draw(
         st.builds(
             ChatRequest,
-            names,
-            conversations,
+            st.just(model),
+            st.just(messages),
             tools=st.just(chosen_tools),
             tool_choice=st.just(choice),
             parallel_tool_calls=st.just(parallel),

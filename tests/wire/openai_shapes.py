@@ -72,7 +72,7 @@ def assistant_parts(draw: st.DrawFn) -> tuple[Any, ...]:
     return (
         *draw(st.lists(st.builds(Reasoning, texts), max_size=1)),
         *content,
-        *draw(st.lists(st.builds(Refusal, texts), max_size=1)),
+        *draw(st.lists(st.builds(Refusal, texts.filter(bool)), max_size=1)),
         *draw(st.lists(SPOKEN, max_size=1)),
         *draw(st.lists(CALLS, max_size=2)),
     )
@@ -136,7 +136,7 @@ def choice_events(draw: st.DrawFn, index: int) -> list[Event]:
     text = st.builds(TextDelta, texts, st.just(index), annotations=laws.citations(NAME), logprobs=LOGPROBS)
     other = (
         st.builds(ReasoningDelta, texts, st.just(index))
-        | st.builds(RefusalDelta, texts, st.just(index), logprobs=LOGPROBS)
+        | st.builds(RefusalDelta, texts.filter(bool), st.just(index), logprobs=LOGPROBS)
         | st.builds(MessageDelta, choice=st.just(index), role=maybe(st.just("assistant")), extra=EXTRAS)
         | st.builds(AudioDelta, choice=st.just(index), id=maybe(names), data=maybe(texts), extra=EXTRAS)
         | st.builds(PartAdded, BLOCKS, st.just(index))

@@ -181,7 +181,7 @@ def test_from_openai_there_and_back() -> None:
 
 
 ANTHROPIC_REQUEST: dict[str, Any] = {
-    "model": "m",
+    "model": "claude-opus-4-8",
     "max_tokens": 100,
     "system": [{"type": "text", "text": "Be brief.", "cache_control": {"type": "ephemeral"}}],
     "messages": [

@@ -102,6 +102,32 @@ def test_counting_asks_without_what_an_answer_needs() -> None:
     assert http.losses == ()
 
 
+def test_the_version_of_one_request() -> None:
+    """A date in the request's own extra is the API version of the request; another host's stays in the body."""
+    messages = (*HELLO, Message.assistant("Hi."), *HELLO)
+    request = ChatRequest("claude", messages, max_tokens=1, temperature=0.5)
+    dated = request.but(extra={"anthropic": {"anthropic_version": "2026-10-21"}})
+    for http in (CODEC.encode_request(dated), CODEC.encode_count(dated)):
+        assert http.headers["anthropic-version"] == "2026-10-21"
+        assert json.decode(http.body).keys() <= {"model", "messages", "max_tokens"}
+    assert [loss.path for loss in CODEC.encode_request(dated).losses] == ["$.temperature"]
+    other = CODEC.encode_request(request.but(extra={"anthropic": {"anthropic_version": "bedrock-2023-05-31"}}))
+    assert other.headers["anthropic-version"] == "2023-06-01"
+    assert json.decode(other.body)["anthropic_version"] == "bedrock-2023-05-31"
+    assert other.losses == ()
+
+
+def test_a_bound_of_its_own_is_no_default() -> None:
+    """A bound that the request's own extra sets is sent, and not reported as defaulted."""
+    request = ChatRequest("claude", HELLO, extra={"anthropic": {"max_tokens": 50}})
+    assert written(request) == ({"model": "claude", "messages": HELLO_JSON, "max_tokens": 50}, [])
+
+
+def test_the_list_of_models_is_asked_for_whole() -> None:
+    """The list of models comes in pages, of which the largest is asked for."""
+    assert CODEC.models_request().path == "/v1/models?limit=1000"
+
+
 # Roles and turns
 
 
@@ -114,16 +140,98 @@ def test_system_messages_at_the_head() -> None:
     assert losses == [("approximated", "$.messages[1].role")]
 
 
-def test_later_system_messages_stay() -> None:
-    """A system message after a turn stays where it is, unless the model takes none there."""
-    messages = (*HELLO, Message.system("Be brief."))
-    turns, losses = said(*messages)
-    assert [turn["role"] for turn in turns] == ["user", "system"]
+INLINE = (*HELLO, Message.system("Be brief."))
+
+
+@pytest.mark.parametrize(
+    ("model", "stays"),
+    [
+        ("claude-opus-4-8", True),
+        ("claude-opus-4-8-20260528", True),
+        ("claude-opus-5", True),
+        ("anthropic/claude-sonnet-5.5", True),
+        ("us.anthropic.claude-haiku-5-5-v1:0", True),
+        ("claude-opus-4-7", False),
+        ("claude-opus-4-20250514", False),
+        ("claude-haiku-4-5-20251001", False),
+        ("claude-3-5-sonnet-latest", False),
+        ("claude-mythos-preview", False),
+        ("my-deployment", False),
+    ],
+)
+def test_later_system_messages_stay_where_the_model_takes_them(model: str, stays: bool) -> None:
+    """A system message after the user's turn stays there if the model's name says 4.8 or later, or the codec so."""
+    for codec, expected in (
+        (CODEC, stays),
+        (Anthropic(inline_system=True), True),
+        (Anthropic(inline_system=False), False),
+    ):
+        source, losses = written(ChatRequest(model, INLINE, max_tokens=1), codec)
+        blocks = [{"type": "text", "text": "Be brief."}]
+        if expected:
+            assert (source["messages"], losses) == ([*HELLO_JSON, {"role": "system", "content": blocks}], [])
+        else:
+            assert (source["messages"], source["system"]) == (HELLO_JSON, blocks)
+            assert losses == [("approximated", "$.messages[1]")]
+
+
+@pytest.mark.parametrize(
+    ("roles", "sent"),
+    [
+        ("user system", "user system"),
+        ("user system system", "user system system"),
+        ("user assistant tool system assistant", "user assistant user system assistant"),
+        ("user system user", "user user"),
+        ("user assistant system", "user assistant"),
+        ("user assistant system user", "user assistant user"),
+        ("user system assistant user developer", "user system assistant user system"),
+    ],
+)
+def test_later_system_messages_stay_where_they_may_stand(roles: str, sent: str) -> None:
+    """The API takes one only after the user's turn, and before the model's or at the end; others go to the head."""
+    messages = tuple(
+        Message.tool("a", "1") if role == "tool" else Message(role, (Text("Hm."),)) for role in roles.split()
+    )
+    source, losses = written(ChatRequest("claude-opus-4-8", messages, max_tokens=1))
+    assert [turn["role"] for turn in source["messages"]] == sent.split()
+    assert ("system" in source) is (len(sent.split()) < len(roles.split()))
+    moved = [path for kind, path in losses if not path.endswith(".role")]
+    assert len(moved) == len(roles.split()) - len(sent.split())
+
+
+def test_a_system_message_without_content_stays_anywhere() -> None:
+    """One that only sets something is taken at any place."""
+    only_sets = Message("system", (), extra={"anthropic": {"output_config": {"effort": "low"}}})
+    messages = (*HELLO, Message.assistant("Hi."), only_sets)
+    source, losses = written(ChatRequest("claude-opus-5", messages, max_tokens=1))
+    assert source["messages"][2] == {"role": "system", "content": [], "output_config": {"effort": "low"}}
     assert losses == []
-    source, losses = written(ChatRequest("claude", messages, max_tokens=1), Anthropic(inline_system=False))
-    assert source["system"] == [{"type": "text", "text": "Be brief."}]
-    assert source["messages"] == HELLO_JSON
-    assert losses == [("approximated", "$.messages[1]")]
+
+
+@pytest.mark.parametrize("model", ["my-deployment", "claude-opus-4-8"])
+def test_system_messages_of_this_format_are_given_back_in_their_place(model: str) -> None:
+    """What a client of this format sent goes on as it came, without a loss; what was added to it keeps the rules."""
+    turns = [*HELLO_JSON, {"role": "system", "content": "Be brief."}, *HELLO_JSON]
+    request = read(model=model, messages=turns, system="Be kind.")
+    source, losses = written(request)
+    assert (source["messages"], source["system"], losses) == (turns, "Be kind.", [])
+    source, losses = written(request.but(messages=(*request.messages, Message.user("Well?"))))
+    assert [turn["role"] for turn in source["messages"]] == ["user", "user", "user"]
+    assert losses == [("approximated", "$.messages[2]")]
+
+
+def test_empty_system_text_is_not_sent() -> None:
+    """System text in which there is nothing to be said is left out, unless a client of this format sent it."""
+    assert written(ChatRequest("claude", (Message.system(""), *HELLO), max_tokens=1)) == (
+        {"model": "claude", "messages": HELLO_JSON, "max_tokens": 1},
+        [],
+    )
+    both = (Message.system(""), Message.system("Be brief."), *HELLO)
+    assert written(ChatRequest("claude", both, max_tokens=1))[0]["system"] == [{"type": "text", "text": "Be brief."}]
+    empty: list[Any] = ["", [], [{"type": "text", "text": ""}]]
+    for system in empty:
+        source, losses = written(read(system=system))
+        assert (source["system"], losses) == (system, [])
 
 
 def test_system_text_is_a_string_or_blocks() -> None:

@@ -33,6 +33,18 @@ from tests.wire.test_anthropic_crossing import OPENAI_REQUEST, crossed, plain
 COHERE, OPENAI = Cohere(), OpenAIChat()
 
 
+def test_empty_system_text_is_not_sent() -> None:
+    """System text in which there is nothing to be said is left out, unless a client of this format sent it."""
+    http = COHERE.encode_request(ChatRequest("c", (Message.system(""), Message.user("Hi."))))
+    assert json.decode(http.body)["messages"] == [{"role": "user", "content": "Hi."}]
+    assert http.losses == ()
+    empty: list[Any] = ["", [], [{"type": "text", "text": ""}]]
+    for content in empty:
+        messages = [{"role": "system", "content": content}, {"role": "user", "content": "Hi."}]
+        http = COHERE.encode_request(COHERE.decode_request(json.encode({"model": "c", "messages": messages})))
+        assert json.decode(http.body)["messages"] == messages
+
+
 def test_from_openai_there_and_back() -> None:
     """A rich conversation of OpenAI's comes back from Cohere's format changed exactly as the receipt says."""
     sent = OPENAI.decode_request(json.encode(OPENAI_REQUEST))

@@ -15,7 +15,7 @@ import pytest
 
 from antiphon import AsyncClient, Client
 from antiphon.embedding import EmbeddingRequest
-from antiphon.errors import APIError, BadRequestError, InternalServerError
+from antiphon.errors import APIError, BadRequestError, InternalServerError, StreamError
 from antiphon.testing import Fault, Upstream, vector_of
 from antiphon.wire.embeddings import (
     BedrockEmbeddings,
@@ -274,6 +274,22 @@ async def test_async(upstream: Upstream) -> None:
         upstream.fault = Fault.of_status(500)
         with pytest.raises(InternalServerError):
             await client.embeddings.create(TEXTS, "m")
+
+
+@pytest.mark.parametrize("codec", HOSTS.values(), ids=list(HOSTS))
+def test_an_error_inside_a_200(codec: EmbeddingCodec) -> None:
+    """An error in place of vectors says what the provider said."""
+    request = EmbeddingRequest("m", ("a",))
+    with pytest.raises(StreamError, match="No such model") as caught:
+        codec.decode(request, [b'{"error": {"message": "No such model", "code": 404}}'])
+    assert (caught.value.status, caught.value.code) == (404, "404")
+
+
+@pytest.mark.parametrize("empty", ["[]", '""'])
+def test_an_empty_vector(empty: str) -> None:
+    """A vector of nothing is none."""
+    with pytest.raises(APIError, match="with one at least"):
+        OPENAI.decode(EmbeddingRequest("m", ("a",)), [b'{"data": [{"index": 0, "embedding": %b}]}' % empty.encode()])
 
 
 def test_mistakes(upstream: Upstream) -> None:

@@ -218,6 +218,7 @@ def test_from_gemini_there_and_back() -> None:
     there, receipt = crossed(OPENAI, sent)
     back, again = crossed(GEMINI, there)
     assert sorted(receipt) == [
+        "dropped $.messages[1].parts[2].media_type",
         "dropped $.messages[2].parts[0].thoughtSignature",
         "dropped $.messages[2].parts[1]",
         "dropped $.messages[2].parts[3].thoughtSignature",

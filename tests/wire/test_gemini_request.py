@@ -96,6 +96,45 @@ def test_changes_are_sent() -> None:
     assert source["contents"][0]["parts"] == [{"functionCall": {"id": "i", "name": "g", "args": {}}}]
 
 
+@pytest.mark.parametrize(
+    ("dialect", "meant"),
+    [
+        (
+            {"anyOf": [{"type": "STRING"}, {"type": "INTEGER"}], "nullable": True},
+            {"anyOf": [{"type": "string"}, {"type": "integer"}, {"type": "null"}]},
+        ),
+        (
+            {"anyOf": [{"type": "STRING"}, {"type": "NULL"}], "nullable": True},
+            {"anyOf": [{"type": "string"}, {"type": "null"}]},
+        ),
+        (
+            {"type": "STRING", "enum": ["a", "b"], "nullable": True},
+            {"type": ["string", "null"], "enum": ["a", "b", None]},
+        ),
+        ({"type": "STRING", "enum": ["a"], "nullable": False}, {"type": "string", "enum": ["a"]}),
+        ({"nullable": True}, {}),
+    ],
+)
+def test_schemas_that_take_null(dialect: dict[str, Any], meant: dict[str, Any]) -> None:
+    """`nullable` is a null among types, alternatives and values; what came is given back as it was."""
+    tools = [{"functionDeclarations": [{"name": "f", "parameters": {"type": "OBJECT", "properties": {"a": dialect}}}]}]
+    request = read(tools=tools)
+    assert request.tools is not None
+    (tool,) = request.tools
+    assert isinstance(tool, Tool)
+    assert tool.parameters == {"type": "object", "properties": {"a": meant}}
+    assert written(request)[0]["tools"] == tools
+
+
+def test_empty_instructions_are_not_sent() -> None:
+    """Instructions in which there is nothing to be said are left out, unless a client of this format sent them."""
+    source, losses = written(ChatRequest("gemini-x", (Message.system(""), Message.user("Hi."))))
+    assert ("systemInstruction" in source, losses) == (False, [])
+    empty: list[Any] = [{"parts": []}, {"parts": [{"text": ""}]}, {}, {"role": "user", "parts": []}]
+    for instruction in empty:
+        assert written(read(systemInstruction=instruction))[0]["systemInstruction"] == instruction
+
+
 def test_schemas() -> None:
     """A schema in Google's dialect is read as the JSON schema it means; a JSON schema is written as one."""
     dialect = {

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
+import msgspec
 import pytest
 
 from antiphon.completion import Choice, Completion
@@ -257,6 +259,32 @@ def test_an_error_inside_a_stream() -> None:
     assert (error.status, error.type, error.retryable, error.retry_after) == (503, "UNAVAILABLE", True, 1.5)
     with pytest.raises(StreamError, match="Overloaded"):
         laws.decoded(CODEC, REQUEST, [json.encode([fault])], laws.JSON)
+
+
+@pytest.mark.parametrize("indent", [-1, 2])
+@pytest.mark.parametrize("end", [b"", b"\r\n\r\n"])
+def test_a_bare_error_inside_a_stream(indent: int, end: bytes) -> None:
+    """An error that comes as a JSON object without `data:`, on one line or on several, is told like any other."""
+    fault = {"error": {"code": 503, "message": "Overloaded.", "status": "UNAVAILABLE"}}
+    bare = msgspec.json.format(json.encode(fault), indent=indent).replace(b"\n", b"\r\n")
+    data = body(frame({"text": "x"})) + bare + end
+    for parts in ([data], [data[place : place + 1] for place in range(len(data))]):
+        decoder = CODEC.decoder(REQUEST, laws.SSE)
+        told: list[Event] = []
+        with pytest.raises(StreamError, match="Overloaded") as caught:
+            told.extend(
+                event for feed in (*(partial(decoder.feed, part) for part in parts), decoder.close) for event in feed()
+            )
+        assert (caught.value.status, caught.value.type, caught.value.retryable) == (503, "UNAVAILABLE", True)
+        assert [event.text for event in told if isinstance(event, TextDelta)] == ["x"]
+
+
+def test_a_bare_object_ends_as_an_event_does() -> None:
+    """After a blank line, an event that follows a bare object is read as ever."""
+    first, last = frame({"text": "x"}), frame({"text": "y"}, finishReason="STOP")
+    data = json.encode(first) + b"\n\n" + body(last)
+    completion = fold(laws.decoded(CODEC, REQUEST, [b": begins\n\n" + data]))
+    assert completion.choices[0].message.content == "xy"
 
 
 def test_a_cut_stream_tells_its_usage() -> None:

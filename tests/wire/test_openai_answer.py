@@ -164,6 +164,46 @@ def test_calls_without_ids() -> None:
     assert ["call_i_0_0", "call_i_0_1"] == [call.id for call in found]
 
 
+def test_an_empty_refusal() -> None:
+    """An empty refusal declines nothing, and is written again as it was."""
+    message = {"role": "assistant", "content": "Yes.", "refusal": ""}
+    source = {"id": "c", "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
+    completion = decode_completion(source)
+    assert completion.choices[0].message.parts == (Text("Yes."),)
+    assert encode_completion(completion) == source
+
+
+def test_the_old_way_to_call() -> None:
+    """A `function_call` is a tool call, and is written again as it was."""
+    message = {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": '{"x":1}'}}
+    source = {"id": "c", "choices": [{"index": 0, "message": message, "finish_reason": "function_call"}]}
+    completion = decode_completion(source)
+    assert completion.choices[0].message.tool_calls == [ToolCall("call_c_0_0", "f", '{"x":1}')]
+    assert completion.choices[0].finish_reason == "tool_calls"
+    assert encode_completion(completion) == source
+
+
+def test_counts_that_cannot_be() -> None:
+    """No bucket is less than nothing or more than the total it is part of, and what the server wrote is kept."""
+    source = {
+        "prompt_tokens": 10,
+        "completion_tokens": 5,
+        "total_tokens": 15,
+        "prompt_tokens_details": {"cached_tokens": 40, "cache_write_tokens": 3},
+        "completion_tokens_details": {"reasoning_tokens": 9},
+    }
+    usage = decode_usage(source)
+    assert (usage.prompt_tokens, usage.input_cache_read, usage.completion_tokens, usage.output_reasoning) == (
+        10,
+        10,
+        5,
+        5,
+    )
+    assert encode_usage(usage) == source
+    negative = decode_usage({"prompt_tokens": -1, "completion_tokens": -5})
+    assert (negative.prompt_tokens, negative.completion_tokens) == (0, 0)
+
+
 def test_annotations_without_text() -> None:
     """Sources of a message without text are not lost."""
     flat = {"type": "url_citation", "url": "u", "title": "t", "x": 1}

@@ -27,6 +27,12 @@ from tests.wire.openai_chunks import (
     text_of,
 )
 
+FAILED: dict[str, Any] = {
+    "choices": [{"index": 0, "delta": {}, "finish_reason": "error", "error": {"code": 502, "message": "Died"}}]
+}
+"""OpenRouter's way to say that whom it asked has failed."""
+VLLM: dict[str, Any] = {"object": "error", "message": "Boom", "type": "Internal", "code": 500}
+
 
 @pytest.mark.parametrize(
     ("fault", "message", "fields"),
@@ -46,6 +52,8 @@ from tests.wire.openai_chunks import (
         ({"error": ["x"]}, "x", (None, None, None, None, False)),
         ({"x_groq": {"error": "over_capacity"}}, "over_capacity", (None, None, None, None, False)),
         ({**chunk(finish_reason="error"), "error": {"message": "Lost"}}, "Lost", (None, None, None, None, False)),
+        (FAILED, "Died", ("502", None, None, 502, True)),
+        (VLLM, "Boom", ("500", "Internal", None, 500, True)),
     ],
     ids=str,
 )
@@ -55,8 +63,28 @@ def test_error_inside_a_200(fault: dict[str, Any], message: str, fields: tuple[A
     assert type(error) is StreamError
     assert str(error) == f"The provider reported an error inside its answer: {message}"
     assert fields == (error.code, error.type, error.param, error.status, error.retryable)
-    assert error.body in (fault.get("error"), fault.get("x_groq", {}).get("error"))
+    inside = (fault, fault.get("x_groq", {}), *fault.get("choices", ()))
+    assert error.body in (fault, *(place.get("error") for place in inside))
     assert fold(received).content == "Hel"
+
+
+@pytest.mark.parametrize(("fault", "message"), [(FAILED, "Died"), (VLLM, "Boom")], ids=["choice", "object"])
+def test_error_in_place_of_a_whole_answer(fault: dict[str, Any], message: str) -> None:
+    """An error in a choice, or the error object itself, is no answer when it comes whole, either."""
+    whole = {**fault, "choices": [{**FAILED["choices"][0], "message": {"content": ""}}]} if fault is FAILED else fault
+    _, error = broken(json.encode(whole), WHOLE, laws.JSON)
+    assert type(error) is StreamError
+    assert str(error).endswith(f": {message}")
+
+
+def test_an_error_for_a_list_of_models() -> None:
+    """An error in place of the list says what the provider said."""
+    with pytest.raises(StreamError, match="Died") as caught:
+        CODEC.decode_models(b'{"error": {"message": "Died", "code": 503}}')
+    assert caught.value.status == 503
+    for other in (b"{}", b"[3", b"{3"):
+        with pytest.raises(APIError, match="something else"):
+            CODEC.decode_models(other)
 
 
 def test_an_event_named_error() -> None:

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from antiphon.types import (
+    Annotation,
     Audio,
     ChatRequest,
+    File,
     Image,
     Loss,
     Message,
@@ -162,6 +164,83 @@ def test_a_providers_name_for_thoughts(field: str | None, expected: dict[str, st
     source, lost = suited(OpenAIChat(reasoning_field=field), Message("assistant", (Reasoning("hm"), Text("a"))))
     assert source["messages"] == [{"role": "assistant", "content": "a", **expected}]
     assert lost == losses
+
+
+THOUGHT = Message("assistant", (Reasoning("hm"), Text("a")), provider="p")
+
+
+@pytest.mark.parametrize(("author", "losses"), [("p", []), ("q", ["$.messages[1].reasoning_content"])])
+def test_thoughts_that_their_maker_does_not_take_back(author: str, losses: list[str]) -> None:
+    """Whoever takes no thoughts back misses none of its own; those of others are lost. The path is the request's."""
+    results = Message("tool", (ToolResult("c", (Text("1"),)), ToolResult("d", (Text("2"),))))
+    thought = Message("assistant", THOUGHT.parts, provider=author)
+    source, lost = suited(OpenAIChat(reasoning_field=None, provider="p"), results, thought)
+    assert source["messages"][2] == {"role": "assistant", "content": "a"}
+    assert lost == losses
+
+
+@pytest.mark.parametrize(
+    ("parts", "content"),
+    [
+        ((Reasoning("hm"), Text("a")), [{"type": "text", "text": "a"}]),
+        ((Reasoning("hm"), ToolCall("123456789", "f")), []),
+    ],
+)
+def test_thoughts_as_content(parts: tuple[Reasoning | Text | ToolCall, ...], content: list[Any]) -> None:
+    """Mistral's thoughts go back as the first element of the content, also where they came in pieces."""
+    source, lost = suited(OpenAIChat(reasoning_field="thinking"), Message("assistant", parts))
+    thinking = {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}
+    assert source["messages"][0]["content"] == [thinking, *content]
+    assert "reasoning_content" not in source["messages"][0]
+    assert lost == []
+
+
+def test_a_name_for_the_seed() -> None:
+    """The seed has the provider's name for it."""
+    assert suited(OpenAIChat(seed_field="random_seed"), seed=7) == (
+        {"model": "m", "messages": [], "random_seed": 7},
+        [],
+    )
+
+
+def test_short_call_ids() -> None:
+    """Ids of other lengths or letters become nine of those that are taken, the same for call and result."""
+    ids = ("abcDEF123", "toolu_01ABCDEFGHIJ", "call_1234", "")
+    calls = Message("assistant", tuple(ToolCall(id, "f") for id in ids))
+    results = [Message.tool(id, "x") for id in ids]
+    source, lost = suited(OpenAIChat(short_call_ids=True), calls, *results)
+    said, *answers = source["messages"]
+    sent = [call["id"] for call in said["tool_calls"]]
+    assert sent == [message["tool_call_id"] for message in answers]
+    assert sent[0] == ids[0]
+    assert len(set(sent)) == 4
+    assert all(len(id) == 9 and id.isascii() and id.isalnum() for id in sent)
+    assert lost == []
+
+
+@pytest.mark.parametrize(("taken", "losses"), [(True, []), (False, ["$.messages[0].parts[1]"])])
+def test_files_by_their_url(taken: bool, losses: list[str]) -> None:
+    """A file's URL goes to a provider that takes it in the place of data, and else on the receipt."""
+    message = Message("user", (Text("a"), File(url="https://x/y.pdf"), File(data="QQ==", media_type="text/plain")))
+    source, lost = suited(OpenAIChat(file_urls=taken), message)
+    assert [part["type"] for part in source["messages"][0]["content"]] == ["text", *["file"] * (2 if taken else 1)]
+    assert lost == losses
+    alone, _ = suited(OpenAIChat(file_urls=False), Message.user(File(url="https://x/y.pdf")))
+    assert alone["messages"] == [{"role": "user", "content": ""}]
+
+
+def test_notes_of_others_on_sources() -> None:
+    """What only another format says of a source is on the receipt."""
+    source = Annotation(url="http://x/", extra={"anthropic": {"cited_text": "abc"}, "openai-chat": {"y": 1}})
+    message = Message("assistant", (Reasoning("hm"), Text("a", (source,))))
+    assert reported(message) == [("dropped", "$.messages[0].parts[1].annotations[0].cited_text")]
+
+
+def test_the_media_type_of_an_uploaded_file() -> None:
+    """The media type of a file that is told by its id has no place."""
+    assert reported(Message.user(File(file_id="f", media_type="text/plain"))) == [
+        ("dropped", "$.messages[0].parts[0].media_type")
+    ]
 
 
 def reported(*messages: Message, **fields: Any) -> list[tuple[str, str]]:

@@ -200,6 +200,24 @@ def test_refusal_and_its_logprobs() -> None:
     assert choice.logprobs == {"refusal": [{"token": "No."}]}
 
 
+def test_an_empty_refusal() -> None:
+    """An empty refusal declines nothing."""
+    whole = answer(chunk(role="assistant", content="Yes.", refusal=""), chunk(refusal=""), chunk(finish_reason="stop"))
+    assert whole.choices[0].message.parts == (Text("Yes."),)
+
+
+def test_the_old_way_to_call() -> None:
+    """Pieces of a `function_call` are those of a tool call."""
+    pieces: list[dict[str, Any]] = [{"name": "f", "arguments": ""}, *({"arguments": text} for text in '{"x":1}')]
+    chunks = [chunk(role="assistant", content=None), *(chunk(function_call=piece) for piece in pieces)]
+    whole = answer(*chunks, chunk(finish_reason="function_call"))
+    calls = whole.choices[0].message.tool_calls
+    assert calls is not None
+    (call,) = calls
+    assert (call.name, call.arguments, bool(call.id)) == ("f", '{"x":1}', True)
+    assert whole.choices[0].finish_reason == "tool_calls"
+
+
 def test_logprobs() -> None:
     """Logprobs come with the pieces of text and are gathered; an empty list is not none."""
     pieces = [chunk(content=text) for text in ("a", "b", "")]

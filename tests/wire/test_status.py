@@ -80,6 +80,9 @@ def test_should_retry(code: int, header: str, retryable: bool) -> None:
         ({"retry-after-ms": "-1"}, 0.0),
         ({"retry-after-ms": "", "retry-after": ""}, None),
         ({"retry-after": "soon"}, None),
+        ({"retry-after": "86401"}, 86400.0),
+        ({"retry-after-ms": "1e12"}, 86400.0),
+        ({"retry-after": "Wed, 21 Oct 2099 07:28:00 GMT"}, 86400.0),
         ({"retry-after": "inf"}, None),
         ({"retry-after": "nan"}, None),
         ({"retry-after": "1e999"}, None),
@@ -92,7 +95,7 @@ def test_should_retry(code: int, header: str, retryable: bool) -> None:
     ids=repr,
 )
 def test_retry_after(headers: dict[str, str], expected: float | None) -> None:
-    """A hint is read as milliseconds, seconds or a date that has passed; a malformed one is none."""
+    """A hint is read as milliseconds, seconds or a date, and no longer than a day; a malformed one is none."""
     assert expected == status.retry_after(headers)
     assert expected == status.status_error(429, headers, "").retry_after
 
@@ -111,7 +114,7 @@ def test_retry_after_garbage(value: str) -> None:
     """No header value makes more of a fault than it is."""
     for name in ("retry-after", "retry-after-ms"):
         seconds = status.retry_after({name: value})
-        assert seconds is None or 0 <= seconds < float("inf")
+        assert seconds is None or 0 <= seconds <= status.MAX_RETRY_AFTER
 
 
 @pytest.mark.parametrize("name", ["x-request-id", "request-id", "x-amzn-requestid", "x-generation-id", "cf-ray"])

@@ -99,7 +99,8 @@ def client_for(provider: str | None, base_url: str | None, api_key_env: str | No
     try:
         return Client(provider=provider, base_url=base_url, api_key=_key(api_key_env))
     except ValueError as error:
-        raise click.UsageError(str(error)) from error
+        said = str(error).replace("base_url", "--base-url")
+        raise click.UsageError(said.replace("into api_key", "into the variable of --api-key-env")) from error
 
 
 def _key(variable: str | None) -> str | None:

@@ -21,7 +21,7 @@ import click
 
 from antiphon import catalog
 from antiphon.cli.answer import Options, Printer, ask
-from antiphon.cli.terminal import is_terminal, say, without_login, worded
+from antiphon.cli.terminal import is_terminal, say, worded
 from antiphon.client import Client
 from antiphon.errors import AntiphonError
 from antiphon.models import resolve
@@ -90,7 +90,7 @@ class Dialog:
 
     def _model_name(self) -> str:
         if self._options.base_url is not None:
-            return f"{self._model or 'the model'} at {without_login(self._options.base_url)}"
+            return f"{self._model or 'the model'} at {self._options.base_url}"
         if self._options.provider is not None:
             return f"{self._model or 'the default model'} of {self._options.provider}"
         return resolve(self._model)

@@ -25,6 +25,9 @@ _CONTROLS: dict[int, int | None] = {
 }
 
 _SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL", re.IGNORECASE)
+_CLOCK = re.compile(r"[:;] (?:give it more with|pass) timeout=Timeout\((\w+)=…\)[^.]*")
+"""What the library advises when a clock ran out."""
+
 _named: set[str] = set()
 """Variables with secrets besides those whose names say so."""
 
@@ -98,7 +101,12 @@ def worded(error: BaseException) -> str:
     if isinstance(error, MissingAPIKeyError):
         return str(error).replace("pass api_key=…", "name the variable that holds it with --api-key-env")
     if isinstance(error, AntiphonError):
-        return str(error)
+        return _CLOCK.sub(_option, str(error))
     if isinstance(error, OSError):
         return re.sub(r"^\[Errno \d+\] ", "", f"{error}.")
     return f"{type(error).__name__}: {error} (not expected here; --debug shows where it comes from)"
+
+
+def _option(advice: re.Match[str]) -> str:
+    """Return what to advise here, where only the total clock has an option."""
+    return ": give it more with --timeout, or leave that out for no limit" if advice[1] == "total" else ""

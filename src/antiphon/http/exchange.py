@@ -17,7 +17,7 @@ from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Self
 
-from antiphon.errors import APIConnectionError, ResponseTooLargeError, StreamError
+from antiphon.errors import APIConnectionError, APITimeoutError, ResponseTooLargeError, StreamError
 from antiphon.http.connection import NEVER, Connection, Connections, Pool
 from antiphon.http.failures import broken, ran_out, redirected, unanswered, unreachable
 from antiphon.http.network import Origin, origin_of
@@ -31,6 +31,10 @@ _SETTLE_SECONDS = 0.1
 """How long an answer that is over may keep its body open: as long as OpenAI's client waits (3.54, `_streaming.py`)."""
 
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
+
+_OWN = frozenset(("connection", "content-length", "host", "te", "trailer", "transfer-encoding", "upgrade"))
+"""Header fields that say where a request goes, where it ends and what becomes of the connection. From anybody else they
+could make one request look like two."""
 
 
 class HTTPTransport:
@@ -131,6 +135,8 @@ class _Exchange:
         if self._over:
             raise RuntimeError("This reply is over: its body can only be read inside of `async with`.")
         connection = self._connection
+        if min(self._token, self._total) < self._pool.loop.time() and not self._reader.complete:
+            raise self._late()  # what came without end meanwhile said nothing
         while True:
             if self._gunzip is not None and (piece := self._unpack()):
                 return piece
@@ -175,7 +181,8 @@ class _Exchange:
         )
 
     def got_token(self) -> None:
-        self._got_token = True
+        idle = self._timeout.idle
+        self._got_token, self._token = True, NEVER if idle is None else self._pool.loop.time() + idle
 
     async def _connect(self) -> Connection:
         """Open a connection within the connect clock or the total one, whichever is first."""
@@ -207,6 +214,9 @@ class _Exchange:
     def _send(self) -> str:
         """Send the request. Return what is wrong with it, and then send nothing."""
         request, connection, target = self._request, self._connection, self._target
+        own = next((name for name in self._fields or () if name.lower() in _OWN), None)
+        if own is not None:
+            return f"The header field {own!r} is for the connection to set: leave it out of extra_headers."
         fields = {
             "host": self._origin.authority,
             "user-agent": "antiphon",
@@ -256,19 +266,20 @@ class _Exchange:
 
     async def _wait(self) -> None:
         """Wait for more to come, by whichever clock runs out first."""
-        clock, until = "first_token", self._token
-        if self._got_token:
-            idle = self._timeout.idle
-            clock, until = "idle", NEVER if idle is None else self._pool.loop.time() + idle
-        if self._total < until:
-            clock, until = "total", self._total
         try:
-            await self._connection.wait(until)
+            await self._connection.wait(min(self._token, self._total))
         except TimeoutError:
-            failure = ran_out(self._origin, clock, getattr(self._timeout, clock))
+            failure = self._late()
         else:
             return
         raise failure
+
+    def _late(self) -> APITimeoutError:
+        """Return the error of the clock that runs out first."""
+        clock = "idle" if self._got_token else "first_token"
+        if self._total < self._token:
+            clock = "total"
+        return ran_out(self._origin, clock, getattr(self._timeout, clock))
 
     async def _give_up(self, error: BaseException | None) -> None:
         """Close the connection. The loop needs one more turn for it, unless a cancelled task yields to it anyway."""

@@ -57,17 +57,24 @@ def origin_of(base: str) -> Origin | str:
         parts = urlsplit(base)
         host, port = _host(parts), parts.port
     except ValueError:
-        return "is malformed"
+        return "is malformed, or its port is not a number from 1 to 65535"
     if parts.scheme not in _DEFAULT_PORTS or not host:
         return "does not begin with http:// or https:// and a host"
     if parts.username is not None:
         return "holds a user name or a password, which belong into api_key"
-    return Origin(parts.scheme, host, port or _DEFAULT_PORTS[parts.scheme])
+    if port == 0:
+        return "names port 0, where no server can be: a port is a number from 1 to 65535"
+    return Origin(parts.scheme, host, _DEFAULT_PORTS[parts.scheme] if port is None else port)
 
 
 def _host(parts: SplitResult) -> str:
     host = parts.hostname or ""
-    return host if host.isascii() else host.encode("idna").decode()
+    if not host.isascii():
+        host = host.encode("idna").decode()
+    labels = host.removesuffix(".").split(".") if host and ":" not in host else []
+    if not all(0 < len(label) < 64 for label in labels):
+        raise ValueError("A part of a host's name is empty or too long.")  # of which the look-up makes a UnicodeError
+    return host
 
 
 class Proxy:
@@ -82,9 +89,6 @@ class Proxies:
     """Which proxy a request goes through.
 
     The environment is read when this is made.
-
-    Raises:
-        APIConnectionError: A variable does not name a proxy that can be used. It is never silently passed by.
     """
 
     def __init__(self) -> None:
@@ -97,37 +101,47 @@ class Proxies:
             if (secure := _variable("https_proxy"))
             else _proxy("ALL_PROXY", everywhere),
         }
+        """A text is the name of a variable that names no proxy that can be used."""
         self._direct = [entry.strip().lower() for entry in _variable("no_proxy").split(",") if entry.strip()]
 
     def proxy_for(self, origin: Origin) -> Proxy | None:
-        """Return the proxy for requests to *origin*, or `None` where they go straight there."""
+        """Return the proxy for requests to *origin*, or `None` where they go straight there.
+
+        Raises:
+            APIConnectionError: The variable does not name a proxy that can be used. It is never silently passed by.
+        """
         proxy = self._by_scheme[origin.scheme]
-        return None if proxy is None or _listed(origin, self._direct) else proxy
+        if proxy is None or _listed(origin, self._direct):
+            return None
+        if isinstance(proxy, str):
+            raise APIConnectionError(
+                f"{proxy} does not name a proxy that can be used: only those like 'http://proxy.example.com:3128' can. "
+                "Change the variable, or add the host of the provider to NO_PROXY.",
+                retryable=False,
+            )
+        return proxy
 
 
 def _variable(name: str) -> str:
     return os.environ.get(name) or os.environ.get(name.upper(), "")
 
 
-def _proxy(variable: str, value: str) -> Proxy | None:
+def _proxy(variable: str, value: str) -> Proxy | str | None:
+    """Read a proxy's URL; return the name of its variable where it cannot be used."""
     if not value:
         return None
     try:
         parts = urlsplit(value if "://" in value else f"http://{value}")
         host, port = _host(parts), parts.port
     except ValueError:
-        host, port, parts = "", None, urlsplit("")
-    if parts.scheme != "http" or not host:
-        raise APIConnectionError(
-            f"{variable} does not name a proxy that can be used: only those like 'http://proxy.example.com:3128' can. "
-            "Change the variable, or add the host of the provider to NO_PROXY.",
-            retryable=False,
-        )
+        return variable
+    if parts.scheme != "http" or not host or port == 0:
+        return variable
     authorization = None
     if parts.username is not None:
         pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
         authorization = "Basic " + b64encode(pair.encode()).decode()
-    return Proxy(Origin("http", host, port or 80), authorization)
+    return Proxy(Origin("http", host, 80 if port is None else port), authorization)
 
 
 def _listed(origin: Origin, entries: Iterable[str]) -> bool:

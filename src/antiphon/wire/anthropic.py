@@ -8,6 +8,7 @@ Source: anthropic 2.12, "Migrating to API version 2026-10-21" (read 2026-11-22),
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
@@ -23,7 +24,7 @@ from antiphon.wire.anthropic_answer import (
     error_object,
 )
 from antiphon.wire.anthropic_frames import StreamEncoder
-from antiphon.wire.anthropic_message import NAME
+from antiphon.wire.anthropic_message import NAME, NOTES
 from antiphon.wire.anthropic_request import DEFAULT_MAX_TOKENS, decode_request, encode_request
 from antiphon.wire.anthropic_stream import StreamDecoder
 from antiphon.wire.codec import Decoder, Encoder, Headers, HTTPReply, HTTPRequest
@@ -33,6 +34,9 @@ from antiphon.wire.whole import AnyDecoder, WholeDecoder
 
 __all__ = ["Anthropic"]
 
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+_MOST_MODELS = 1000
+"""Most models that a page of the list can have; it has 20 where nobody asks (anthropic 2.12, `models.list`)."""
 _UNCOUNTED = ("max_tokens", "stream", "temperature", "top_p", "top_k", "stop_sequences", "metadata", "service_tier")
 """Fields that a request to count tokens does not have."""
 
@@ -46,27 +50,26 @@ class Anthropic(msgspec.Struct, frozen=True, kw_only=True):
     """After the base URL, which ends in no version as that of Anthropic's own clients does not."""
     version: str = "2023-06-01"
     """The `anthropic-version` header. From 2026-10-21 on, the API refuses sampling parameters, documents in the
-    assistant's messages and citations in the user's text; they are left out and reported."""
+    assistant's messages and citations in the user's text; they are left out and reported. A request may name another:
+    a date as `anthropic_version` in its own extra, which is what `extra_body` sets."""
     beta: tuple[str, ...] = ()
     """The `anthropic-beta` header: names of features to be tried."""
-    inline_system: bool = True
-    """Whether the model takes system messages after the head of the conversation (Opus 4.8 and later models do, not all
-    of them); where not, they are moved to the head and reported."""
+    inline_system: bool | None = None
+    """Whether the model takes system messages after the user's turn, too; where not, they are moved to the head and
+    reported. `None`: those do whose name says Claude 4.8 or later."""
     max_tokens: int = DEFAULT_MAX_TOKENS
     """The bound on the answer, which must be sent, where the request sets none; added to the room for its thoughts."""
 
     def encode_request(self, request: ChatRequest) -> HTTPRequest:
         """Write *request* for an upstream."""
-        source, losses = self._encode(request)
-        accept = "text/event-stream" if request.stream else "application/json"
-        return HTTPRequest(
-            path=self.path, body=json.encode(source), headers=self._headers(accept), losses=tuple(losses)
-        )
+        source, losses, version = self._encode(request)
+        headers = self._headers("text/event-stream" if request.stream else "application/json", version)
+        return HTTPRequest(path=self.path, body=json.encode(source), headers=headers, losses=tuple(losses))
 
     def models_request(self) -> HTTPRequest:
         """Write the question which models an upstream has."""
-        path = self.path.rpartition("/")[0] + "/models"
-        return HTTPRequest(method="GET", path=path, body=b"", headers=self._headers("application/json"))
+        path = self.path.rpartition("/")[0] + f"/models?limit={_MOST_MODELS}"
+        return HTTPRequest(method="GET", path=path, body=b"", headers=self._headers("application/json", self.version))
 
     def decode_models(self, body: bytes) -> list[tuple[str, int]]:
         """Read the answer to it."""
@@ -74,23 +77,30 @@ class Anthropic(msgspec.Struct, frozen=True, kw_only=True):
 
     def encode_count(self, request: ChatRequest) -> HTTPRequest:
         """Write the question how many tokens *request* has; its answer is read by `decode_count`."""
-        source, losses = self._encode(request)
+        source, losses, version = self._encode(request)
         for field in _UNCOUNTED:
             source.pop(field, None)
         return HTTPRequest(
             path=f"{self.path}/count_tokens",
             body=json.encode(source),
-            headers=self._headers("application/json"),
+            headers=self._headers("application/json", version),
             losses=tuple(loss for loss in losses if loss.path != "$.max_tokens"),
         )
 
-    def _encode(self, request: ChatRequest) -> tuple[dict[str, Any], list[Loss]]:
-        return encode_request(
-            request, version=self.version, inline_system=self.inline_system, max_tokens=self.max_tokens
+    def _encode(self, request: ChatRequest) -> tuple[dict[str, Any], list[Loss], str]:
+        """Return the request object, what it lost, and the API version that it is for."""
+        own = json.text(NOTES.own_extra(request).get("anthropic_version")) or ""
+        dated = _DATE.fullmatch(own) is not None  # or else it is for a host that has it in the body
+        version = own if dated else self.version
+        source, losses = encode_request(
+            request, version=version, inline_system=self.inline_system, max_tokens=self.max_tokens
         )
+        if dated:
+            source.pop("anthropic_version", None)
+        return source, losses, version
 
-    def _headers(self, accept: str) -> dict[str, str]:
-        headers = {"content-type": "application/json", "accept": accept, "anthropic-version": self.version}
+    def _headers(self, accept: str, version: str) -> dict[str, str]:
+        headers = {"content-type": "application/json", "accept": accept, "anthropic-version": version}
         if self.beta:
             headers["anthropic-beta"] = ",".join(self.beta)
         return headers

@@ -6,14 +6,15 @@ Rules:
 * Blocks with a neutral meaning become parts: text, thinking, image, document, tool_use, tool_result. All others
   (redacted thinking, server tools and their results, search results, whatever is new) are carried as `Opaque`, in
   order and byte for byte.
-* System messages at the head become the top-level `system`; later ones stay where they are.
+* System messages at the head become the top-level `system`. Later ones stay where the model and the place allow it:
+  after the user's turn and before the model's, or at the end; the others are moved to the head.
 * Messages of the role `tool`, which Anthropic does not know, become the beginning of one user message a turn. Other
   neighbours of the same role stay apart: the API joins them by itself.
 * Empty texts, and messages in which nothing is left, are not sent, since the API refuses both.
 
 Sources, read 2026-11-22: anthropic 2.12, `types/*_param.py`; recorded exchanges (neighbours of one role are among
-them); "Migrating to API version 2026-10-21" for what that version refuses; errors quoted in public repositories for the
-pattern of tool ids, for empty text blocks and for empty messages.
+them); "Migrating to API version 2026-10-21" for what that version refuses; errors quoted in public repositories for
+tool ids, for empty blocks and messages, and for the place of system messages (anthropics/claude-code #73821).
 """
 
 from __future__ import annotations
@@ -63,6 +64,7 @@ STRICTER = "2026-10-21"
 """The API version from which on sampling, documents of the assistant and citations of the user are refused."""
 
 _ROLES = ("user", "assistant", "system")
+_SYSTEM = ("system", "developer")
 _BAD_ID = re.compile(r"[^a-zA-Z0-9_-]")
 _EMPTY = {"type": "text", "text": ""}
 _TITLES = {"web_search_result_location": "title", "search_result_location": "title"}
@@ -228,31 +230,28 @@ class Writer:
 
     Args:
         version: The API version that the receiver is told.
-        inline_system: Whether the model takes system messages after the head; where not, they are moved there.
+        inline_system: Whether the model takes system messages after the head.
         answer: Whether this is a model's answer to a client, which has nobody to refuse it: then thoughts without a
             signature, empty texts and other formats' annotations are written too.
     """
 
     def __init__(self, *, version: str = "", inline_system: bool = True, answer: bool = False) -> None:
         self.losses: list[Loss] = []
+        self.moved: list[Loss] = []
+        """What system messages lose by being moved to the head."""
         self._strict = is_strict(version)
         self._inline_system = inline_system
         self._answer = answer
 
     def conversation(self, messages: tuple[Message, ...]) -> dict[str, Any]:
         """Write `messages`, and `system` where there is any."""
-        heads: list[_Block] = []
+        heads: list[Any] = []
         turns: list[_Block] = []
         results = False  # whether the last turn is made of messages of the role `tool`, which others may join
         for place, message in enumerate(messages):
             path = f"$.messages[{place}]"
-            if message.role in ("system", "developer") and not (turns and self._inline_system):
-                if turns:
-                    reason = "The model takes system messages at the head only, so it was moved there."
-                    self._approximate(path, reason)
-                for field in NOTES.own_extra(message):
-                    self._drop(f"{path}.{field}", "System text at the head has no fields of its own.")
-                heads.append(self.message(message, path))
+            if message.role in _SYSTEM and not (turns and self._stays(messages, place, turns)):
+                heads.append(self._head(message, path, self.moved if turns else self.losses))
             elif message.role == "tool":
                 self._join(turns, message, path, results)
                 results = True
@@ -262,9 +261,22 @@ class Writer:
             else:
                 self._add(turns, message, path)
                 results = False
-        if not heads:
-            return {"messages": turns}
-        return {"system": _joined(heads), "messages": turns}
+        heads = [content for content in heads if content]
+        return {"system": _joined(heads), "messages": turns} if heads else {"messages": turns}
+
+    def _stays(self, messages: tuple[Message, ...], place: int, turns: list[_Block]) -> bool:
+        if not messages[place].parts:  # one that only sets something is taken at any place
+            return self._inline_system
+        before = next((turn["role"] for turn in reversed(turns) if turn["role"] != "system"), None)
+        after = next((message.role for message in messages[place:] if message.role not in _SYSTEM), "assistant")
+        return self._inline_system and (before, after) == ("user", "assistant")
+
+    def _head(self, message: Message, path: str, losses: list[Loss]) -> Any:
+        if losses is self.moved:
+            losses.append(Loss("approximated", path, "The model takes no system message here; it went to the head."))
+        reason = "System text at the head has no fields of its own."
+        losses += (Loss("dropped", f"{path}.{field}", reason) for field in NOTES.own_extra(message))
+        return self.message(message, path)["content"]
 
     def _add(self, turns: list[_Block], message: Message, path: str) -> None:
         turn = self.message(message, path)
@@ -478,9 +490,9 @@ def _results_first(content: list[Any]) -> list[Any]:
     return sorted(content, key=lambda block: block.get("type") != "tool_result")
 
 
-def _joined(heads: list[_Block]) -> Any:
-    """Return the content of the system messages at the head as one."""
+def _joined(heads: list[Any]) -> Any:
+    """Return the contents of the system messages at the head as one."""
     if len(heads) == 1:
-        return heads[0]["content"]
-    contents = ([{"type": "text", "text": c}] if isinstance(c := head["content"], str) else c for head in heads)
+        return heads[0]
+    contents = ([{"type": "text", "text": head}] if isinstance(head, str) else head for head in heads)
     return [block for content in contents for block in content]

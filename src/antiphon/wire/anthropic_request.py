@@ -9,14 +9,18 @@ How the neutral fields stand here:
 * `reasoning.budget_tokens` is `thinking`: `-1` adaptive, `0` or the effort `none` disabled; `reasoning.include` is its
   `display`; any other effort is `output_config.effort`.
 * A streamed answer always tells its usage, so a request for one reads as `include_usage=True`.
+* A system message that its model does not take where it stands is moved to the head; a request that came so in this
+  format is given back as it came.
 
 Sources: anthropic 2.12, `types/message_create_params.py` and its neighbours; recorded requests; for the bounds of
 `temperature` and of stop sequences the errors of the API as public repositories quote them (vercel/ai #10308 is one)
-(read 2026-11-22).
+(read 2026-11-22); for the models that take system messages after the head "What's new in Claude 4.8", and the list of
+those after it in the notes of @langchain/anthropic 1.5.13 (read 2026-11-23).
 """
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from antiphon.types import (
@@ -33,10 +37,14 @@ from antiphon.wire import json, patch, read
 from antiphon.wire.anthropic_message import NAME, NOTES, Writer, decode_message, decode_system, is_strict
 from antiphon.wire.node import foreign
 
-__all__ = ["DEFAULT_MAX_TOKENS", "decode_request", "encode_request"]
+__all__ = ["DEFAULT_MAX_TOKENS", "decode_request", "encode_request", "takes_inline_system"]
 
 DEFAULT_MAX_TOKENS = 4096
 """What every model of the family can give."""
+
+_VERSION = re.compile(r"claude-[a-z]+-(\d{1,2})(?:[-.](\d{1,2}))?(?!\d)")
+"""In a model's name, be there a vendor before it or a date after it; models before Claude 4 have it elsewhere."""
+_INLINE_SINCE = (4, 8)
 
 _SAMPLING = ("temperature", "top_p", "top_k")
 _KNOWN: dict[str, Any] = {
@@ -194,7 +202,7 @@ def encode_request(
     request: ChatRequest,
     *,
     version: str = "",
-    inline_system: bool = True,
+    inline_system: bool | None = None,
     max_tokens: int = DEFAULT_MAX_TOKENS,
 ) -> tuple[dict[str, Any], list[Loss]]:
     """Write a request object, and list what of the request this format could not express.
@@ -202,13 +210,15 @@ def encode_request(
     Args:
         request: What to write.
         version: The API version that the receiver is told.
-        inline_system: Whether the model takes system messages after the head of the conversation.
+        inline_system: Whether the model takes system messages after the head; `None`: what its name says.
         max_tokens: The bound on the answer where the request sets none.
     """
-    writer = Writer(version=version, inline_system=inline_system)
+    inline = takes_inline_system(request.model) if inline_system is None else inline_system
+    writer = Writer(version=version, inline_system=inline)
     losses = writer.losses
     losses += lost_extra(request, "$", keep=(NAME,))
-    result: dict[str, Any] = {"model": request.model, **writer.conversation(request.messages)}
+    own, conversation = NOTES.own_extra(request), writer.conversation(request.messages)
+    result: dict[str, Any] = {"model": request.model, **conversation}
     result |= _encode_tools(request, losses)
     result |= _encode_sampling(request, losses)
     for part in (_encode_reasoning(request.reasoning, losses), _encode_format(request.response_format, losses)):
@@ -218,13 +228,21 @@ def encode_request(
         result["metadata"] = {"user_id": request.user}
     if request.stream:
         result["stream"] = True
-    result = patch.apply(json.merged(result, NOTES.own_extra(request)), NOTES.own_form(request))
-    if request.max_tokens is None and result.get("max_tokens") is not None:
+    result = patch.apply(json.merged(result, own), NOTES.own_form(request))
+    if result.get("messages") is conversation["messages"]:  # or else they are as they came
+        losses += writer.moved
+    if request.max_tokens is None and "max_tokens" not in own and result.get("max_tokens") is not None:
         losses.append(Loss("defaulted", "$.max_tokens", f"Anthropic demands a bound: {result['max_tokens']}."))
     if is_strict(version):
         refused = [key for key in _SAMPLING if result.pop(key, None) is not None]
         losses += (_dropped(key, f"From API version {version} on, {key!r} is refused.") for key in refused)
     return result, losses
+
+
+def takes_inline_system(model: str) -> bool:
+    """Whether the name of *model* says that it takes system messages after the head: Claude 4.8 or later."""
+    found = _VERSION.search(model)
+    return found is not None and (int(found[1]), int(found[2] or 0)) >= _INLINE_SINCE
 
 
 def _dropped(field: str, reason: str) -> Loss:

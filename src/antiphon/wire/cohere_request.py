@@ -75,7 +75,8 @@ def decode_request(source: dict[str, Any]) -> ChatRequest:
     )
     request = request.but(extra=NOTES.unknown(source, known))
     canonical, actual = encode_request(request)[0], dict(source)
-    for key in ("messages", "tools"):  # these keep forms of their own
+    left_out = len(canonical["messages"]) != len(actual["messages"])
+    for key in ("tools",) if left_out else ("messages", "tools"):  # these keep forms of their own
         if actual.get(key) is not None:
             del canonical[key], actual[key]
     return NOTES.with_form(request, canonical, actual)
@@ -138,6 +139,7 @@ def encode_request(request: ChatRequest) -> tuple[dict[str, Any], list[Loss]]:
         written
         for place, message in enumerate(request.messages)
         for written in writer.messages(message, f"$.messages[{place}]")
+        if written != {"role": "system", "content": ""}
     ]
     result: dict[str, Any] = {"model": request.model, "messages": messages}
     if request.stream:

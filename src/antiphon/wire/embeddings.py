@@ -23,6 +23,7 @@ from antiphon.errors import APIError
 from antiphon.types import Loss, lost_extra
 from antiphon.wire import json, read
 from antiphon.wire.codec import HTTPRequest
+from antiphon.wire.openai_answer import error_inside, fault_of
 from antiphon.wire.status import excerpt
 
 __all__ = [
@@ -353,6 +354,8 @@ def _object(body: bytes) -> dict[str, Any]:
         source = None
     if not json.is_object(source):
         raise APIError(f"The provider was asked for embeddings and answered something else: {excerpt(body)}")
+    if (fault := fault_of(source)) is not None:
+        raise error_inside(fault)
     return source
 
 
@@ -374,7 +377,7 @@ def _inner(value: Any, path: str) -> dict[str, Any]:
 
 
 def _vector(value: Any, path: str) -> list[float]:
-    if isinstance(value, str):
+    if isinstance(value, str) and value:
         floats = array.array("f")
         try:
             floats.frombytes(binascii.a2b_base64(value, strict_mode=True))
@@ -383,8 +386,8 @@ def _vector(value: Any, path: str) -> list[float]:
         if sys.byteorder == "big":
             floats.byteswap()
         return floats.tolist()
-    if not json.is_array(value) or not all(type(number) in (float, int) for number in value):
-        raise _fault(path, "an array of numbers")
+    if not json.is_array(value) or not value or not all(type(number) in (float, int) for number in value):
+        raise _fault(path, "an array of numbers, with one at least")
     return cast(list[float], value)
 
 

@@ -25,7 +25,7 @@ from antiphon.wire import json, patch, read
 from antiphon.wire.codec import Headers
 from antiphon.wire.gemini_message import NAME, NOTES, Ids, Writer, decode_content
 from antiphon.wire.listing import unix_time
-from antiphon.wire.status import RETRYABLE, excerpt, http_status, status_error, words
+from antiphon.wire.status import MAX_RETRY_AFTER, RETRYABLE, excerpt, http_status, status_error, words
 
 __all__ = [
     "blocked",
@@ -417,7 +417,7 @@ def _detail(inner: _Object, key: str) -> str | None:
 def _seconds(delay: str) -> float | None:
     """Read a duration as protocol buffers write it, `34.5s`."""
     try:
-        return max(0.0, float(delay.removesuffix("s")))
+        return min(max(0.0, float(delay.removesuffix("s"))), MAX_RETRY_AFTER)
     except ValueError:
         return None
 

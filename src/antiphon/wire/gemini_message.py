@@ -258,7 +258,8 @@ class Writer:
             if message.role in ("system", "developer"):
                 if contents:
                     self._approximate(path, "Gemini takes instructions at the head only, so it was moved there.")
-                heads.append(content)
+                if content.get("parts") or len(content) > 1:
+                    heads.append(content)
             elif not content.get("parts") and len(content) <= 2:
                 self._drop(path, "A message in which there is nothing to be said has no place here.")
             elif message.role == "tool" and results:

@@ -168,9 +168,18 @@ def _json_schema(source: Any) -> Any:
             result[key] = _json_schema(value)
         elif key not in ("nullable", "propertyOrdering", "example"):
             result[key] = value
-    if source.get("nullable") is True and isinstance(result.get("type"), str):
-        result["type"] = [result["type"], "null"]
+    if source.get("nullable") is True:
+        _allow_null(result)
     return result
+
+
+def _allow_null(schema: dict[str, Any]) -> None:
+    """Let *schema* take null, too; where it says nothing of types and values it does so already."""
+    if isinstance(schema.get("type"), str):
+        schema["type"] = [schema["type"], "null"]
+    for key, null in (("anyOf", {"type": "null"}), ("enum", None)):
+        if json.is_array(schema.get(key)) and null not in schema[key]:
+            schema[key] = [*schema[key], null]
 
 
 def _decode_choice(config: dict[str, Any], known: dict[str, Any]) -> Any:

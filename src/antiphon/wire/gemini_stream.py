@@ -2,7 +2,8 @@
 
 Rules:
 
-* A stream is server-sent events, or one JSON array where the caller did not ask for `alt=sse`.
+* A stream is server-sent events, or one JSON array where the caller did not ask for `alt=sse`. Among events an error
+  may come as a bare JSON object, without `data:` before its lines.
 * A frame becomes one event or more; all but the last say `more`, so that the encoder makes one frame of them again. The
   counts that stand in every frame become an event with the end, or when the stream breaks.
 * Neighbouring texts are one part, but for one with a `thoughtSignature` or other fields beside it, which stays alone.
@@ -83,13 +84,30 @@ class _Candidate:
         """Texts among its arguments that are not whole, by path."""
 
 
+class _Events(sse.SSEDecoder):
+    """Server-sent events, and among them objects on lines of their own, which end as events do."""
+
+    __slots__ = ("_bare",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._bare = False
+
+    def _field(self, line: bytes) -> None:
+        self._bare = line[:1] == b"{" or (self._bare and bool(self._data))
+        if self._bare:
+            self._data.append(line)
+        else:
+            super()._field(line)
+
+
 class StreamDecoder:
     """Turns the bytes of a streamed answer into events."""
 
     over = False
 
     def __init__(self) -> None:
-        self._sse = sse.SSEDecoder()
+        self._sse = _Events()
         self._head: _Frame | None = None
         self._ids = Ids("call")
         self._candidates: dict[int, _Candidate] = {}

@@ -33,6 +33,7 @@ __all__ = [
     "encode_usage",
     "error_inside",
     "error_object",
+    "fault_of",
     "finish_reason",
 ]
 
@@ -76,7 +77,7 @@ def decode_usage(source: dict[str, Any], *, exact: bool = True) -> Usage:
     """Read a `usage` object into disjoint buckets; *exact* as for `decode_completion`.
 
     Providers put the cached tokens in four places; xAI leaves reasoning out of `completion_tokens` but not of
-    the total.
+    the total. No bucket is less than nothing, or more than what it is a part of, whatever a server says.
     """
     prompt, completion = _count(source, "prompt_tokens"), _count(source, "completion_tokens")
     prompts, completions = _inner(source, "prompt_tokens_details"), _inner(source, "completion_tokens_details")
@@ -84,13 +85,17 @@ def decode_usage(source: dict[str, Any], *, exact: bool = True) -> Usage:
     if cached is None:
         cached = next((count for key in _CACHED if (count := _count(source, key)) is not None), None)
     written = _count(prompts, "cache_write_tokens")
+    if prompt is not None:
+        cached = None if cached is None else min(cached, prompt)
+        written = None if written is None else min(written, prompt - (cached or 0))
     reasoning = _count(completions, "reasoning_tokens")
     visible = completion
     if completion is not None and reasoning:
         apart = _count(source, "total_tokens") == (prompt or 0) + completion + reasoning
-        visible = completion if apart else max(0, completion - reasoning)
+        reasoning = reasoning if apart else min(reasoning, completion)
+        visible = completion if apart else completion - reasoning
     usage = Usage(
-        input_uncached=None if prompt is None else max(0, prompt - (cached or 0) - (written or 0)),
+        input_uncached=None if prompt is None else prompt - (cached or 0) - (written or 0),
         input_cache_read=cached,
         input_cache_write=written,
         output_visible=visible,
@@ -114,11 +119,11 @@ def _encode_buckets(usage: Usage) -> dict[str, Any]:
 
 
 def _count(source: dict[str, Any], key: str) -> int | None:
-    """Return the count at *key*; some servers write whole numbers as `5.0`."""
+    """Return the count at *key*, no less than 0; some servers write whole numbers as `5.0`."""
     value = source.get(key)
     if type(value) is int:
-        return value
-    return int(value) if isinstance(value, float) and value.is_integer() else None
+        return max(0, value)
+    return max(0, int(value)) if isinstance(value, float) and value.is_integer() else None
 
 
 def _amount(source: dict[str, Any], key: str) -> float | None:
@@ -222,6 +227,19 @@ def _encode_choice(choice: Choice) -> dict[str, Any]:
     result.pop("native_finish_reason", None)
     result["message"] = encode_message(choice.message, "$", [])[0]
     return cast(dict[str, Any], patch.apply(json.merged(result, own_extra(choice)), own_form(choice)))
+
+
+def fault_of(source: dict[str, Any]) -> Any:
+    """Return what an answer or a chunk tells of an error, or `None`.
+
+    It stands under `error`, there or in a choice (OpenRouter), under `x_groq`, or is the object itself: vLLM's says so
+    with `"object": "error"`.
+    """
+    if source.get("object") == "error":
+        return source
+    choices: Any = source.get("choices")
+    places: list[Any] = [source, source.get("x_groq"), *(choices if json.is_array(choices) else ())]
+    return next((place["error"] for place in places if json.is_object(place) and place.get("error")), None)
 
 
 def error_inside(source: Any) -> StreamError:

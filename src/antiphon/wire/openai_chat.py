@@ -8,6 +8,8 @@ Source: openai 3.54 (read 2026-11-22), recorded exchanges.
 
 from __future__ import annotations
 
+import hashlib
+import re
 from functools import partial
 from typing import Any
 from urllib.parse import quote
@@ -16,11 +18,11 @@ import msgspec
 
 from antiphon.completion import Completion
 from antiphon.errors import APIError, StreamError
-from antiphon.types import ChatRequest, Loss
+from antiphon.types import ChatRequest, Loss, ToolResult
 from antiphon.wire import json, read
 from antiphon.wire.codec import Decoder, Encoder, Headers, HTTPReply, HTTPRequest
 from antiphon.wire.listing import listed_models
-from antiphon.wire.openai_answer import decode_completion, encode_completion, error_inside, error_object
+from antiphon.wire.openai_answer import decode_completion, encode_completion, error_inside, error_object, fault_of
 from antiphon.wire.openai_message import NAME
 from antiphon.wire.openai_request import decode_request, encode_request
 from antiphon.wire.openai_stream import StreamDecoder, StreamEncoder
@@ -33,12 +35,55 @@ _ERROR_FIELDS = ("code", "type", "param")
 
 
 def _answer(source: dict[str, Any], *, exact: bool) -> Completion:
-    if source.get("error"):
-        raise error_inside(source["error"])
+    if (fault := fault_of(source)) is not None:
+        raise error_inside(fault)
     completion = decode_completion(source, exact=exact)
     if not completion.choices:
         raise StreamError("The provider answered 200 without a single choice.", body=source)
     return completion
+
+
+def _fault_in(body: bytes) -> Any:
+    try:
+        source = json.decode(body)
+    except json.MALFORMED:
+        return None
+    return fault_of(source) if json.is_object(source) else None
+
+
+def _origin(request: ChatRequest, number: int) -> int:
+    """Return the place of the message of *request* that became the one of that *number* among those written."""
+    for place, message in enumerate(request.messages):
+        results = sum(isinstance(part, ToolResult) for part in message.parts)
+        number -= max(1, results + (results < len(message.parts)))
+        if number < 0:
+            return place
+    return len(request.messages) - 1
+
+
+def _shorten_call_ids(message: dict[str, Any]) -> None:
+    """Write the ids of tool calls, which calls and results share, in nine letters or digits."""
+    if "tool_call_id" in message:
+        message["tool_call_id"] = _short_id(message["tool_call_id"])
+    if message.get("tool_calls"):
+        message["tool_calls"] = [{**call, "id": _short_id(call["id"])} for call in message["tool_calls"]]
+
+
+def _short_id(id: str) -> str:
+    return id if re.fullmatch("[A-Za-z0-9]{9}", id) else hashlib.sha256(id.encode()).hexdigest()[:9]
+
+
+def _drop_file_urls(message: dict[str, Any], request: ChatRequest, number: int, losses: list[Loss]) -> None:
+    """Leave out files that are told by their URL."""
+    kept: list[Any] = []
+    for place, part in enumerate(message["content"]):
+        file: Any = part.get("file") if json.is_object(part) and part.get("type") == "file" else None
+        if json.is_object(file) and "://" in (json.text(file.get("file_data")) or "")[:10]:
+            path = f"$.messages[{_origin(request, number)}].parts[{place}]"
+            losses.append(Loss("dropped", path, "The provider takes a file's data or its id, not its URL."))
+        else:
+            kept.append(part)
+    message["content"] = kept or ""
 
 
 class OpenAIChat(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,7 +99,16 @@ class OpenAIChat(msgspec.Struct, frozen=True, kw_only=True):
     max_tokens_field: str = "max_tokens"
     """`max_completion_tokens` where the provider wants the newer name."""
     reasoning_field: str | None = "reasoning_content"
-    """What the provider calls earlier thoughts that go back to it; `None`: it takes none."""
+    """What the provider calls earlier thoughts that go back to it; `thinking`: an element of the content, as Mistral
+    has it; `None`: it takes none."""
+    seed_field: str = "seed"
+    short_call_ids: bool = False
+    """Whether the id of a tool call must be nine letters or digits; any other is sent as its digest."""
+    file_urls: bool = True
+    """Whether a file may be told by its URL, in the place of its data."""
+    provider: str | None = None
+    """Who is asked. Where it takes no thoughts back, its own are not its business, so leaving them out loses nothing;
+    those of anybody else are a loss."""
     developer_role: bool = True
     """Whether the provider knows the role `developer`; where not, such messages are sent as `system`."""
     unsupported: tuple[str, ...] = ()
@@ -66,7 +120,7 @@ class OpenAIChat(msgspec.Struct, frozen=True, kw_only=True):
     def encode_request(self, request: ChatRequest) -> HTTPRequest:
         """Write *request* for an upstream."""
         source, losses = encode_request(request, max_tokens_field=self.max_tokens_field)
-        self._suit(source, losses)
+        self._suit(request, source, losses)
         accept = "text/event-stream" if request.stream else "application/json"
         return HTTPRequest(
             path=self.path.replace("{model}", quote(request.model, safe="")),
@@ -81,22 +135,43 @@ class OpenAIChat(msgspec.Struct, frozen=True, kw_only=True):
 
     def decode_models(self, body: bytes) -> list[tuple[str, int]]:
         """Read the answer to it; some servers send the array alone."""
-        return listed_models(body)
+        try:
+            return listed_models(body)
+        except APIError:
+            if (fault := _fault_in(body)) is not None:
+                raise error_inside(fault) from None
+            raise
 
-    def _suit(self, source: dict[str, Any], losses: list[Loss]) -> None:
+    def _suit(self, request: ChatRequest, source: dict[str, Any], losses: list[Loss]) -> None:
         """Change what the provider would refuse."""
         refused = [field for field in self.unsupported if source.pop(field, None) is not None]
         losses += (Loss("dropped", f"$.{field}", f"The provider refuses the field {field!r}.") for field in refused)
-        for place, message in enumerate(source["messages"]):
+        if "seed" in source and self.seed_field != "seed":
+            source[self.seed_field] = source.pop("seed")
+        for number, message in enumerate(source["messages"]):
             if message["role"] == "developer" and not self.developer_role:
                 message["role"] = "system"
             if self.reasoning_field != "reasoning_content" and "reasoning_content" in message:
-                thoughts = message.pop("reasoning_content")
-                if self.reasoning_field is not None:
-                    message[self.reasoning_field] = thoughts
-                elif thoughts:
-                    path = f"$.messages[{place}].reasoning_content"
-                    losses.append(Loss("dropped", path, "The provider takes no earlier thoughts back."))
+                self._suit_thoughts(message, request, number, losses)
+            if self.short_call_ids:
+                _shorten_call_ids(message)
+            if not self.file_urls and json.is_array(message.get("content")):
+                _drop_file_urls(message, request, number, losses)
+
+    def _suit_thoughts(self, message: dict[str, Any], request: ChatRequest, number: int, losses: list[Loss]) -> None:
+        """Give the thoughts of *message*, the one of that *number* that was written, the place that they have here."""
+        thoughts = message.pop("reasoning_content")
+        if self.reasoning_field == "thinking" and thoughts:
+            content = message.get("content")
+            said = content if json.is_array(content) else [{"type": "text", "text": content}] if content else []
+            message["content"] = [{"type": "thinking", "thinking": [{"type": "text", "text": thoughts}]}, *said]
+        elif self.reasoning_field not in (None, "thinking"):
+            message[self.reasoning_field] = thoughts
+        elif thoughts:
+            place = _origin(request, number)
+            if self.provider is None or request.messages[place].provider != self.provider:
+                path = f"$.messages[{place}].reasoning_content"
+                losses.append(Loss("dropped", path, "The provider takes no earlier thoughts back."))
 
     def decoder(self, request: ChatRequest, content_type: str) -> Decoder:
         """Return a decoder for the answer to *request*.

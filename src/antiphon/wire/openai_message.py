@@ -9,7 +9,7 @@ Source: openai 3.54, `types/chat/chat_completion_*_param.py` and `chat_completio
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from typing import Any, TypeAlias, cast
 
 import msgspec
@@ -47,6 +47,7 @@ __all__ = [
     "encode_messages",
     "extra_of",
     "fresh_call_id",
+    "old_call",
     "other_thoughts",
     "own_extra",
     "own_form",
@@ -61,7 +62,7 @@ _REASONING = ("reasoning_content", "reasoning")
 _PLAIN: dict[str, Any] = dict.fromkeys(("role", "content", "name"))
 _TOOL = {**_PLAIN, "tool_call_id": None}
 _TEXT_ALONE = frozenset(("role", "content"))
-_ASSISTANT = {**_PLAIN, **dict.fromkeys(("tool_calls", "refusal", "audio", "annotations"))}
+_ASSISTANT = {**_PLAIN, **dict.fromkeys(("tool_calls", "function_call", "refusal", "audio", "annotations"))}
 _BESIDE: dict[type, int] = {Reasoning: 0, Refusal: 2, Audio: 3, ToolCall: 4}
 """Parts of an assistant's message that stand beside its content, by the order in which they are read; content is 1."""
 
@@ -105,13 +106,15 @@ def decode_message(source: Any, path: str, *, call_ids: str = "", exact: bool = 
     if role != "assistant" and source.get("content") is None:
         read.fault(f"{path}.content", "a string or an array of parts")
     parts = _decode_content(source.get("content"), f"{path}.content")
-    known: Mapping[str, Any] = _PLAIN
+    known: dict[str, Any] = _PLAIN
     if role == "tool":
         parts, known = (ToolResult(read.required_text(source, "tool_call_id", path), cast(Any, parts)),), _TOOL
     elif role == "assistant":
         parts = _assistant_parts(source, parts, path, call_ids)
         others = other_thoughts(source, reasoning_field(source))
         known = {**_ASSISTANT, **dict.fromkeys(key for key in _REASONING if key not in others)}
+        if source.get("function_call") is not None and (old_call(source) or {}).get("name") is None:
+            del known["function_call"]
     message = Message(role, parts, read.text(source, "name", path), extra=unknown(source, known))
     return with_form(message, encode_message(message, path, [])[0], source)
 
@@ -125,14 +128,24 @@ def _assistant_parts(source: dict[str, Any], content: tuple[Part, ...], path: st
             parts.append(Text("", annotations))
         else:
             parts[place] = msgspec.structs.replace(parts[place], annotations=annotations)
-    if (refusal := read.text(source, "refusal", path)) is not None:
+    if refusal := read.text(source, "refusal", path):  # an empty one declines nothing (Snowflake)
         parts.append(Refusal(refusal))
     if (audio := read.object_(source, "audio", path)) is not None:
         parts.append(decode_audio(audio, f"{path}.audio"))
     for place, call in enumerate(read.array(source, "tool_calls", path) or ()):
         fresh = f"{call_ids}_{place}" if call_ids else ""
         parts.append(_decode_call(call, f"{path}.tool_calls[{place}]", fresh))
+    if (old := old_call(source)) is not None and (name := old.get("name")) is not None:
+        parts.append(ToolCall(f"{call_ids}_0" if call_ids else f"call_{name}", name, old.get("arguments") or ""))
     return tuple(parts)
+
+
+def old_call(source: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the `function_call` of a message or delta, what calls were before they had ids, if it has that shape."""
+    call = source.get("function_call")
+    if not json.is_object(call) or not call.keys() <= {"name", "arguments"}:
+        return None
+    return call if call and all(isinstance(value, str | None) for value in call.values()) else None
 
 
 def reasoning_field(source: dict[str, Any]) -> str | None:
@@ -242,12 +255,15 @@ def _decode_refusal(source: dict[str, Any], path: str) -> Part:
 
 
 def _decode_thinking(source: dict[str, Any], path: str) -> Part:
-    """Read Mistral's thoughts: a list of texts, or of more than texts, which then stays as it is."""
+    """Read Mistral's thoughts: a list of texts, or of more than texts, which then stays as it is.
+
+    `closed` says whether the thought came to its end, which the end of the part says as well.
+    """
     items = source.get("thinking")
     if not json.is_array(items) or not all(json.is_object(item) and json.text(item.get("text")) for item in items):
         return Opaque(NAME, source)
     thoughts = "".join(item["text"] for item in items)
-    return Reasoning(thoughts, extra=unknown(source, {"type": None, "thinking": None}))
+    return Reasoning(thoughts, extra=unknown(source, {"type": None, "thinking": None, "closed": None}))
 
 
 def _decode_image(source: dict[str, Any], path: str) -> Part:
@@ -379,6 +395,7 @@ def _encode_own(message: Message, parts: list[_Placed], losses: list[Loss]) -> d
         result["tool_calls"] = [json.merged(call_to_dict(call), own_extra(call)) for call in calls]
     if (annotations := message.annotations) is not None:
         result["annotations"] = [encode_annotation(annotation) for annotation in annotations]
+        losses += (loss for path, part in parts if isinstance(part, Text) for loss in _lost_of_sources(part, path))
     if (audio := message.audio) is not None:
         result["audio"] = json.merged(result["audio"], own_extra(audio))
     if inside := [placed for placed in parts if type(placed[1]) not in _BESIDE]:
@@ -408,6 +425,11 @@ def encode_annotation(annotation: Annotation) -> dict[str, Any]:
     return json.merged(annotation_to_dict(annotation), own_extra(annotation))
 
 
+def _lost_of_sources(text: Text, path: str) -> Iterator[Loss]:
+    for place, annotation in enumerate(text.annotations):
+        yield from lost_extra(annotation, f"{path}.annotations[{place}]", keep=(NAME,))
+
+
 def _encode_content(parts: list[_Placed], losses: list[Loss]) -> str | list[Any]:
     if len(parts) == 1 and isinstance(text := parts[0][1], Text) and not own_extra(text):
         losses += lost_extra(text, parts[0][0], keep=(NAME,))
@@ -433,6 +455,9 @@ def _encode_part(part: Part, path: str, losses: list[Loss]) -> Any:
         return None
     else:
         result = _encode_media(part)
+        if result is not None and isinstance(part, File) and part.data is part.url is None and part.media_type:
+            reason = "Chat Completions has no place for the media type of an uploaded file."
+            losses.append(Loss("dropped", f"{path}.media_type", reason))
     if result is None:
         kind = type(part).__name__
         losses.append(Loss("dropped", path, f"Chat Completions has no place for this {kind} in a message's content."))

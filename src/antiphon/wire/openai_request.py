@@ -8,17 +8,25 @@ Source: openai 3.54, `types/chat/completion_create_params.py` and its neighbours
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, cast
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import NoneType
+from typing import Any, TypeGuard, TypeVar, cast
 
+import msgspec
+
+from antiphon.errors import BadRequestError
 from antiphon.types import (
     ChatRequest,
     Loss,
+    Message,
+    Node,
     Opaque,
     ReasoningOptions,
     ResponseFormat,
     Tool,
     ToolName,
+    ToolResult,
     lost_extra,
 )
 from antiphon.wire import json, patch, read
@@ -33,7 +41,9 @@ from antiphon.wire.openai_message import (
     with_form,
 )
 
-__all__ = ["decode_request", "encode_request"]
+__all__ = ["decode_request", "encode_request", "in_words_of", "plain"]
+
+N = TypeVar("N", bound=Node)
 
 _NUMBERS = ("temperature", "top_p", "frequency_penalty", "presence_penalty")
 _INTEGERS = ("top_k", "n", "seed", "top_logprobs")
@@ -54,6 +64,106 @@ _KNOWN: dict[str, Any] = {
 _FORMAT_KINDS = {"text": "text", "json_object": "json", "json_schema": "json_schema"}
 _SCHEMA = dict.fromkeys(("name", "schema", "description", "strict"))
 _FUNCTION = dict.fromkeys(("name", "description", "parameters", "strict"))
+
+
+# Abstract classes come last: to ask for one takes several times as long, and every value of a request is asked.
+_ATOMS = frozenset((str, int, bool, NoneType))
+_STRINGS = frozenset((str,))
+_OBJECTS = (dict, Mapping)
+_ARRAYS = (list, tuple)
+
+_SHAPES = frozenset(("image_url", "input_audio", "file", "function", "custom"))
+"""Objects of this format, in which further fields are this format's as well."""
+_INSIDE: Mapping[type, str] = {Message: "parts", ToolResult: "content"}
+"""Where a node has others inside."""
+
+
+def plain(value: Any, path: str) -> Any:
+    """Return *value*, which a program gave at *path*, with tuples and other mappings as the lists and dicts of JSON.
+
+    Raises:
+        BadRequestError: JSON has no such value, or would have it as another; `param` is its path.
+    """
+    try:
+        return _plain(value)
+    except _NotJSONError:
+        path, reason = next(_faults(value, path))
+    except RecursionError:
+        reason = "it holds itself, or is nested too deeply"
+    raise BadRequestError(f"{path} cannot be sent as JSON: {reason}.", status=400, param=path)
+
+
+class _NotJSONError(Exception):
+    """Somewhere in a value is one that JSON does not have."""
+
+
+def _is_mapping(value: object) -> TypeGuard[Mapping[Any, Any]]:
+    return isinstance(value, _OBJECTS)
+
+
+def _plain(value: Any) -> Any:
+    if type(value) in _ATOMS:
+        return value
+    if _is_mapping(value):
+        if not _STRINGS.issuperset(map(type, value)) and not all(isinstance(key, str) for key in value):
+            raise _NotJSONError
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, _ARRAYS):
+        return [_plain(item) for item in cast(Sequence[Any], value)]
+    if _why_not(value):
+        raise _NotJSONError
+    return value
+
+
+def _why_not(value: Any) -> str:
+    if isinstance(value, float) and not math.isfinite(value):
+        return "it has finite numbers alone"
+    return "it has no bytes; write them as text" if isinstance(value, bytes | bytearray | memoryview) else ""
+
+
+def _faults(value: Any, path: str) -> Iterator[tuple[str, str]]:
+    """Give the path of each value in *value*, at *path*, that JSON does not have, and why."""
+    if reason := _why_not(value):
+        yield path, reason
+    elif _is_mapping(value):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                yield f"{path}[{key!r}]", "its keys are strings"
+            yield from _faults(item, f"{path}.{key}")
+    elif isinstance(value, _ARRAYS):
+        for place, item in enumerate(cast(Sequence[Any], value)):
+            yield from _faults(item, f"{path}[{place}]")
+
+
+def in_words_of(format: str, request: ChatRequest, source: Mapping[str, Any]) -> ChatRequest:
+    """Return *request*, read of *source*, with what was not known of its messages and tools as words of *format*.
+
+    Messages and tools that were objects of their own in *source* already stay as they are.
+    """
+    messages = (
+        message if message is given else _renamed(message, format)
+        for message, given in zip(request.messages, source["messages"], strict=True)
+    )
+    request = request.but(messages=tuple(messages))
+    if request.tools is None:
+        return request
+    both = zip(request.tools, source["tools"], strict=True)
+    return request.but(tools=tuple(tool if tool is given else _renamed(tool, format) for tool, given in both))
+
+
+def _renamed(node: N, format: str) -> N:
+    """Return *node* with what this format alone says of it, if it says anything, as words of *format*."""
+    changes: dict[str, Any] = {}
+    known = own_extra(node)
+    said = {key: value for key, value in known.items() if key not in _SHAPES and value not in (None, [], {})}
+    if said:
+        rest = {key: value for key, value in known.items() if key not in said}
+        changes["extra"] = {format: said, NAME: rest} if rest else {format: said}
+    if isinstance(node, Opaque) and node.format == NAME:
+        changes["format"] = format
+    if (field := _INSIDE.get(type(node))) is not None:
+        changes[field] = tuple(_renamed(item, format) for item in getattr(node, field))
+    return msgspec.structs.replace(node, **changes) if changes else node
 
 
 def decode_request(source: dict[str, Any], *, exact: bool = True) -> ChatRequest:

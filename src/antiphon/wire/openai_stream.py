@@ -39,7 +39,7 @@ from antiphon.events import (
 )
 from antiphon.types import Reasoning, Text, Usage
 from antiphon.wire import json, patch, read, sse
-from antiphon.wire.openai_answer import decode_usage, error_inside, error_object, finish_reason
+from antiphon.wire.openai_answer import decode_usage, error_inside, error_object, fault_of, finish_reason
 from antiphon.wire.openai_calls import Calls
 from antiphon.wire.openai_chunk import chunk_of
 from antiphon.wire.openai_message import (
@@ -50,6 +50,7 @@ from antiphon.wire.openai_message import (
     decode_part,
     extra_of,
     fresh_call_id,
+    old_call,
     other_thoughts,
     own_extra,
     reasoning_field,
@@ -133,9 +134,7 @@ class StreamDecoder:
         Raises:
             StreamError: It has the wrong shape, or tells of an error.
         """
-        groq: Any = chunk.get("x_groq")
-        fault = chunk.get("error") or (groq.get("error") if json.is_object(groq) else None)
-        if fault:
+        if (fault := fault_of(chunk)) is not None:
             raise error_inside(fault)
         made: list[Event] = []
         try:
@@ -230,6 +229,11 @@ class StreamDecoder:
         thoughts = reasoning_field(delta)
         rest = {key: value for key, value in delta.items() if key not in _DELTA and value is not None}
         rest |= other_thoughts(delta, thoughts)
+        old = old_call(delta)
+        if old is not None and (old.get("name") or choice.calls.all):
+            del rest["function_call"]
+        else:
+            old = None  # of no call that anything is known of
         role = read.text(delta, "role", inside)
         new_role = None if role == choice.role else role
         if new_role is not None or rest:
@@ -240,6 +244,8 @@ class StreamDecoder:
         self._text(delta, source.get("logprobs"), choice, inside, made)
         for place, fragment in enumerate(read.array(delta, "tool_calls", inside) or ()):
             made.append(self._call(fragment, choice, f"{inside}.tool_calls[{place}]"))
+        if old is not None:
+            made.append(self._call({"index": 0, "function": old}, choice, inside))
         if (audio := read.object_(delta, "audio", inside)) is not None:
             made.append(_audio(audio, choice.index, f"{inside}.audio"))
         choice.beside |= {key: value for key, value in source.items() if key not in _CHOICE and value is not None}
@@ -256,8 +262,9 @@ class StreamDecoder:
             read.fault(f"{path}.content", "a string or an array of parts", content)
         if content is not None or annotations or spoken:
             made.append(TextDelta(content or "", choice.index, None, annotations, spoken))
-        if (refusal := read.text(delta, "refusal", path)) is not None:
-            made.append(RefusalDelta(refusal, choice.index, None, _tokens(tokens.get("refusal"))))
+        refusal, declined = read.text(delta, "refusal", path), _tokens(tokens.get("refusal"))
+        if refusal or (refusal is not None and declined):  # an empty one declines nothing
+            made.append(RefusalDelta(refusal, choice.index, None, declined))
 
     def _call(self, source: Any, choice: _Choice, path: str) -> Event:
         if not json.is_object(source):

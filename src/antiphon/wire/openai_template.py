@@ -102,7 +102,7 @@ def _field(chunk: dict[str, Any], event: Event) -> str | None:
     if isinstance(event, ReasoningDelta):
         fields = [key for key in ("reasoning_content", "reasoning") if delta.get(key) is not None]
         return fields[0] if len(fields) == 1 and isinstance(delta[fields[0]], str) else None
-    if isinstance(event, ToolCallDelta) and event.id is None:
+    if isinstance(event, ToolCallDelta) and event.id is None and delta.get("tool_calls"):
         fragment = delta["tool_calls"][0]
         inner: Any = fragment.get("function")
         # With a name, or without an index, it depends on what came before which call the piece belongs to.

@@ -12,18 +12,28 @@ import time
 from datetime import UTC
 
 from antiphon.completion import REQUEST_IDS
-from antiphon.errors import APIError, APIStatusError, APITimeoutError, error_class
+from antiphon.errors import KINDS, APIError, APIStatusError, APITimeoutError, error_class
 from antiphon.wire import json
 from antiphon.wire.codec import Headers, HTTPReply
 from antiphon.wire.json import is_array, is_object
 
-__all__ = ["QUOTA_CODES", "RETRYABLE", "error_reply", "excerpt", "http_status", "retry_after", "status_error", "words"]
+__all__ = [
+    "MAX_RETRY_AFTER",
+    "QUOTA_CODES",
+    "RETRYABLE",
+    "error_reply",
+    "excerpt",
+    "http_status",
+    "retry_after",
+    "status_error",
+    "words",
+]
 
-QUOTA_CODES = frozenset(
-    {"insufficient_quota", "billing_hard_limit_reached", "credit_balance_too_low"}
-    | {"contract_spend_limit_reached", "enforced_spend_limit_reached"}
-)
+QUOTA_CODES = frozenset(name for name, kind in KINDS.items() if kind == "billing")
 """Codes of a 429 that waiting does not cure."""
+
+MAX_RETRY_AFTER = 86400.0
+"""Most seconds that an error tells to wait: what asks for more than a day is told as a day."""
 
 RETRYABLE = frozenset({408, 409, 425, 429})
 """Client-error statuses after which the same request may succeed later; server errors, 500 and above, all are so."""
@@ -63,13 +73,16 @@ def status_error(
 
 
 def retry_after(headers: Headers) -> float | None:
-    """Return the seconds that a reply asks to wait, or `None`: milliseconds, seconds or an HTTP date."""
+    """Return the seconds that a reply asks to wait, or `None`: milliseconds, seconds or an HTTP date.
+
+    A hint beyond `MAX_RETRY_AFTER`, such as a date many years ahead, is cut to that.
+    """
     milliseconds = _number(headers.get("retry-after-ms"))
-    if milliseconds is not None:
-        return milliseconds / 1000
     value = headers.get("retry-after", "")
-    seconds = _number(value)
-    return _seconds_until(value) if seconds is None else seconds
+    seconds = _number(value) if milliseconds is None else milliseconds / 1000
+    if seconds is None:
+        seconds = _seconds_until(value)
+    return None if seconds is None else min(seconds, MAX_RETRY_AFTER)
 
 
 def _number(value: str | None) -> float | None:
