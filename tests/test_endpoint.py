@@ -297,6 +297,16 @@ async def test_a_stream_in_any_pieces(size: int) -> None:
 
 
 @pytest.mark.anyio
+async def test_text_beside_facts() -> None:
+    """A piece that brings text is told, though what comes last in it is a fact such as the usage so far."""
+    usage = b'"usage":{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2}'
+    pieces = [b'data: {"choices":[{"index":0,"delta":{"content":"a"}}],%b}\n\n' % usage for _ in range(3)]
+    transport = Scripted(*pieces, STOP, DONE)
+    await play(endpoint(transport), STREAMED)
+    assert transport.log == ["open", 0, "token", "token", 1, "token", 2, "token", 3, 4, "settle", "close"]
+
+
+@pytest.mark.anyio
 async def test_events_come_as_their_bytes_do() -> None:
     """An event is given out before the bytes after it are asked for, and each piece that brings something is told."""
     transport = Scripted(*STREAM)

@@ -699,10 +699,12 @@ async def test_a_blocking_step_that_is_cancelled_is_left_alone() -> None:
 @pytest.mark.anyio
 async def test_a_blocking_iterator_without_close_is_just_left() -> None:
     """An iterator that has nothing to close is not asked to."""
-    async with aclosing(as_handler(lambda request: iter("abc"))(STREAMED, Call())) as events:
+    letters = iter("abc")
+    async with aclosing(as_handler(lambda request: letters)(STREAMED, Call())) as events:
         async for event in events:
             if isinstance(event, TextDelta):
                 break
+    assert [*letters][-1:] == ["c"]
 
 
 # --- limits

@@ -405,3 +405,9 @@ def test_names_of_the_local_model(name: str) -> None:
     handler, model = resolver().find(name)
     assert (handler.name, model) == ("local", DEFAULT_NAME)
     assert f"local/{DEFAULT_NAME}" == DEFAULT_MODEL
+
+
+def test_a_model_that_is_no_name() -> None:
+    """A model that is no string is an error that shows what one looks like."""
+    with pytest.raises(TypeError, match="a string such as"):
+        resolver().find(5)  # type: ignore[arg-type]

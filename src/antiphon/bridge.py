@@ -208,6 +208,7 @@ class Iteration(Iterator[T]):
                 return None
             if not patient:
                 return None
+            stream.cancels = _cancels()  # what came before is no word about this wait
             stream.join()
             stream.impatient = False
         self._items.clear()

@@ -103,13 +103,13 @@ class Endpoint:
                 call.reply_headers = {name: value for name, value in reply.headers.items() if _tells(name)}
                 decoder = self.codec.decoder(request, reply.content_type)
                 async for data in reply:
-                    last = None
+                    said = False
                     for event in decoder.feed(data):
                         if waiting:
                             event, waiting = self._first(event, reply, request.model)
                         yield event
-                        last = event
-                    _go_on(reply, last)
+                        said = said or type(event) not in _SILENT
+                    _go_on(reply, said=said)
                     if decoder.over:
                         break
                 for event in decoder.close():
@@ -302,9 +302,9 @@ def _carried(headers: Mapping[str, str]) -> Iterator[Secret]:
             yield Secret(headers[name].rpartition(" ")[2])
 
 
-def _go_on(reply: Reply, last: Event | None) -> None:
-    """Let the idle clock begin anew if what has just come brought something; pings, of which it is the last, do not."""
-    if last is not None and type(last) not in _SILENT:
+def _go_on(reply: Reply, *, said: bool) -> None:
+    """Let the idle clock begin anew, after the time that the caller took, if a piece *said* anything; pings do not."""
+    if said:
         reply.got_token()
 
 

@@ -138,6 +138,8 @@ class Resolver:
             ProviderNotFoundError, ModelNotFoundError: Nothing has that name; near matches are in the message.
             MissingAPIKeyError: The provider wants a key and none is set.
         """
+        if not isinstance(model, str):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without types
+            raise TypeError(f"model must be a string such as 'openai/gpt-5', not {model!r}.")
         chosen = self._provider if provider is None else provider
         if chosen is not None and not isinstance(chosen, str):
             return self._adapted(chosen), model
