@@ -18,7 +18,8 @@ import logging
 import os
 import pkgutil
 import re
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Collection, Iterable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
@@ -30,7 +31,17 @@ from antiphon.errors import AntiphonError, ModelNotFoundError, ProviderNotFoundE
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-__all__ = ["GROUP", "ProviderRow", "Quirks", "find_provider", "providers", "register", "split_model", "unregister"]
+__all__ = [
+    "GROUP",
+    "ProviderRow",
+    "Quirks",
+    "find_provider",
+    "provider_id",
+    "providers",
+    "register",
+    "split_model",
+    "unregister",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -123,15 +134,21 @@ class ProviderRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         """Tell whether the environment holds a key."""
         return self.key_env() is not None
 
+    def moved_by(self) -> str | None:
+        """Return the name of the environment variable that replaces the base URL, or `None` where none is set."""
+        for name in (self.url_env, *self.base_url_env, self.host_env):
+            if name and os.environ.get(name, "").strip():
+                return name
+        return None
+
     def url(self) -> str:
         """Return the base URL, without a trailing slash, as the environment has it now.
 
         Raises:
             AntiphonError: The URL needs an environment variable that is not set, or that cannot be part of one.
         """
-        for variable in (self.url_env, *self.base_url_env):
-            if value := os.environ.get(variable, "").strip():
-                return value.rstrip("/")
+        if (variable := self.moved_by()) is not None and variable != self.host_env:
+            return os.environ[variable].strip().rstrip("/")
         if self.host_env and (host := os.environ.get(self.host_env, "").strip(" \"'")):
             return _host_url(host, self.base_url)
         return self._filled(self.base_url)
@@ -176,10 +193,19 @@ _plugins: dict[str, object] = {}
 """What plug-ins turned out to be, so that a look-up scans the installed distributions once a name."""
 
 
-def find_provider(name: str) -> object:
+def provider_id(name: str) -> str:
+    """Return the id of the provider that is meant by *name*; case and `_` against `-` make no difference.
+
+    The id of a built-in one by any of its spellings; for any other the name itself, whether there is such a one or not.
+    """
+    key = _normal(name)
+    return _catalog().ids.get(key, key)
+
+
+def find_provider(name: str, *, also: Iterable[str] = ()) -> object:
     """Return the provider called *name*: a `ProviderRow`, or whatever a plug-in or `register` put there.
 
-    Case and `_` against `-` make no difference.
+    Case and `_` against `-` make no difference. *also* are names from elsewhere that may have been meant instead.
 
     Raises:
         ProviderNotFoundError: No provider has that name, or the plug-in that has it cannot be loaded.
@@ -195,7 +221,7 @@ def find_provider(name: str) -> object:
     installed = _entry_points()
     if key in installed:
         return _plugins.setdefault(key, _load(key, installed[key]))
-    raise ProviderNotFoundError(_no_provider(name, [*_registered, *catalog.ids, *installed]), provider=name)
+    raise ProviderNotFoundError(_no_provider(name, [*also, *_registered, *catalog.ids, *installed]), provider=name)
 
 
 def providers() -> Mapping[str, object]:
@@ -244,10 +270,11 @@ def unregister(name: str) -> None:
     del _registered[key]
 
 
-def split_model(model: str) -> tuple[str, str]:
+def split_model(model: str, *, also: Iterable[str] = (), aliases: Iterable[str] = ()) -> tuple[str, str]:
     """Split `provider/model` at the first slash, after replacing an alias: `("groq", "openai/gpt-oss-20b")`.
 
-    Whether the provider exists is for `find_provider` to say.
+    Whether the provider exists is for `find_provider` to say. *also* are names of providers, and *aliases* names of
+    whole models, that somebody else knows and that may have been meant instead.
 
     Raises:
         ModelNotFoundError: *model* names no provider and is no alias; the message suggests what may have been meant.
@@ -256,7 +283,7 @@ def split_model(model: str) -> tuple[str, str]:
     provider, _, name = whole.partition("/")
     if provider.strip(" .~") and name.strip():
         return provider, name
-    raise ModelNotFoundError(_no_model(model), model=model)
+    raise ModelNotFoundError(_no_model(model, {*also, *_registered}, aliases), model=model)
 
 
 @functools.cache
@@ -297,7 +324,23 @@ def _host_url(host: str, base_url: str) -> str:
     return f"{scheme}://{name}:{port}{parts.path.rstrip('/')}{default.path}"
 
 
-def _entry_points() -> dict[str, list[EntryPoint]]:
+def _entry_points() -> Mapping[str, list[EntryPoint]]:
+    """Return the plug-ins by name, which is looked up again when something was installed: a folder then changes.
+
+    Reading them takes 6 ms with a hundred distributions, and a server's clients can ask for any name at all.
+    """
+    return _entry_points_in(tuple((folder, _changed(folder)) for folder in sys.path))
+
+
+def _changed(folder: str) -> int | None:
+    try:
+        return os.stat(folder or ".").st_mtime_ns
+    except (OSError, ValueError):  # what is on the path need not be there
+        return None
+
+
+@functools.lru_cache(maxsize=1)
+def _entry_points_in(_folders: tuple[tuple[str, int | None], ...]) -> Mapping[str, list[EntryPoint]]:
     from importlib.metadata import entry_points  # 30 ms to import, and needed only for names that are not built in
 
     found: dict[str, list[EntryPoint]] = {}
@@ -334,12 +377,15 @@ def _load(name: str, points: list[EntryPoint]) -> object:
         ) from error
 
 
-def _near(name: str, candidates: Iterable[str]) -> list[str]:
+def _close(name: str, candidates: Iterable[str]) -> list[str]:
     import difflib  # only needed to word an error
 
+    return difflib.get_close_matches(_normal(name), list(candidates), n=3)
+
+
+def _near(name: str, candidates: Iterable[str]) -> list[str]:
     ids = _catalog().ids
-    close = difflib.get_close_matches(_normal(name), list(candidates), n=3)
-    return list(dict.fromkeys(ids.get(match, match) for match in close))
+    return list(dict.fromkeys(ids.get(match, match) for match in _close(name, candidates)))
 
 
 def _or(names: Iterable[str]) -> str:
@@ -356,7 +402,8 @@ def _no_provider(name: str, candidates: list[str]) -> str:
     )
 
 
-def _no_model(model: str) -> str:
+def _no_model(model: str, names: Collection[str], aliases: Iterable[str]) -> str:
+    """Word the error; *names* are providers beside the built-in ones."""
     form = "Models are named 'provider/model'"
     if not model.strip():
         return f"No model was named. {form}; `antiphon providers` lists the providers."
@@ -364,7 +411,7 @@ def _no_model(model: str) -> str:
         return f"{form}. To run the file {model!r} in this process, pass 'local/{model}'."
     bare = model.strip().strip("/")
     catalog = _catalog()
-    if (known := catalog.ids.get(_normal(bare), bare if _normal(bare) in _registered else None)) is not None:
+    if (known := catalog.ids.get(_normal(bare), bare if _normal(bare) in names else None)) is not None:
         return f"{form}, and {model!r} is only a provider. Name one of its models: '{known}/<model>'."
     matching = [
         (len(prefix), row.id)
@@ -373,6 +420,7 @@ def _no_model(model: str) -> str:
         if bare.lower().startswith(prefix)
     ]
     suggestions = [f"{owner}/{bare}" for length, owner in matching if length == max(matching)[0]]
-    suggestions = suggestions or [f"{close}/<model>" for close in _near(bare, [*_registered, *catalog.ids])]
+    suggestions = suggestions or [f"{close}/<model>" for close in _near(bare, [*names, *catalog.ids])]
+    suggestions = [*_close(bare, aliases), *suggestions]
     hint = f" Did you mean {_or(suggestions)}?" if suggestions else ""
     return f"{form}, and {model!r} names no provider.{hint} `antiphon providers` lists the providers."

@@ -3,32 +3,31 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import AsyncGenerator, Collection, Generator, Iterable, Mapping, Sequence
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from datetime import timedelta
-from types import TracebackType
-from typing import Any, Self, TypeAlias, TypedDict, cast
+from typing import Any, TypeAlias, TypedDict, cast
 
 import anyio
 import msgspec
 
 from antiphon.auth import Secret
-from antiphon.catalog import ProviderRow, providers
+from antiphon.catalog import ProviderRow
 from antiphon.chunks import Chunker
 from antiphon.completion import Completion, CompletionChunk
 from antiphon.embedding import EmbeddingRequest, Embeddings, InputType
 from antiphon.endpoint import Endpoint
 from antiphon.errors import AntiphonError, BadRequestError, StreamError
-from antiphon.events import End, Event, Folder, Start, TextDelta, UnknownEvent, UsageUpdate
+from antiphon.events import Event, Folder, TextDelta
 from antiphon.handler import Call, Embedder, Handler
 from antiphon.http.exchange import HTTPTransport
-from antiphon.resolve import ANY_MODEL, DEFAULT_MODEL, Resolver
+from antiphon.resolve import ANY_MODEL, DEFAULT_MODEL, Names, Resolver
 from antiphon.thoughts import ThinkTags, split_thoughts
 from antiphon.threads import in_thread
 from antiphon.tools import AnyTool, definition
 from antiphon.transport import Timeout, Transport
-from antiphon.types import ChatRequest, Message, Opaque, Usage
+from antiphon.types import ChatRequest, Message, Opaque
+from antiphon.watch import Watch, logged
 from antiphon.wire import json, read
 from antiphon.wire.openai_message import NAME
 from antiphon.wire.openai_request import decode_request, in_words_of, plain
@@ -215,9 +214,11 @@ class Core:
         timeout: float | timedelta | Timeout | None = None,
         transport: Transport | None = None,
         strict: bool = False,
+        names: Names | None = None,
     ) -> None:
         self._transport = transport or HTTPTransport()
-        self._resolver = Resolver(self._transport, provider=provider, api_key=api_key, base_url=base_url)
+        self._names = names
+        self._resolver = Resolver(self._transport, provider=provider, api_key=api_key, base_url=base_url, names=names)
         self._timeout = Timeout.of(timeout)
         self._strict = strict
 
@@ -234,6 +235,22 @@ class Core:
             tags = isinstance(handler, Endpoint) and handler.think_tags
         return Prepared(handler, request, call, separate_usage=bool(request.include_usage), think_tags=tags)
 
+    def route(self, request: ChatRequest, *, format: str, headers: dict[str, str] | None = None) -> Prepared:
+        """Find who answers a request that came in *format*, whose model says so.
+
+        A provider of the same format is heard to the letter, so that its answer can be passed on as it was.
+
+        Args:
+            request: The request; its `model` is as a caller names it.
+            format: Name of the format in which it was read and its answer is wanted.
+            headers: Further header fields for the provider, by lower-case name.
+        """
+        handler, name = self._resolver.find(request.model, exact_for=format)
+        tags = isinstance(handler, Endpoint) and handler.think_tags
+        call = Call(timeout=self._timeout, strict=self._strict, headers=headers)
+        request = request.but(model=name)
+        return Prepared(handler, request, call, separate_usage=bool(request.include_usage), think_tags=tags)
+
     def _call(self, params: ChatParams | EmbeddingParams) -> Call:
         timeout, strict = params.get("timeout"), params.get("strict")
         return Call(
@@ -248,10 +265,17 @@ class Core:
         Raises:
             BadRequestError: The provider has no way to tell.
         """
-        prepared = self.prepare(messages, model, params, stream=False)
+        return await self.count(self.prepare(messages, model, params, stream=False))
+
+    async def count(self, prepared: Prepared) -> int:
+        """Ask the provider of a call how many input tokens its request has.
+
+        Raises:
+            BadRequestError: The provider has no way to tell.
+        """
         if not isinstance(prepared.handler, Endpoint):
             raise BadRequestError(f"The provider {prepared.handler.name!r} has no way to count tokens.")
-        with _logged("tokens", prepared.handler.name, prepared.request.model):
+        with logged("tokens", prepared.handler.name, prepared.request.model):
             return await prepared.handler.count_tokens(prepared.request, prepared.call)
 
     async def embed(self, texts: str | Sequence[str], model: str, params: EmbeddingParams) -> Embeddings:
@@ -266,8 +290,6 @@ class Core:
         listed = (texts,) if isinstance(texts, str) else tuple(texts)
         if not listed or not all(isinstance(text, str) for text in listed):
             raise BadRequestError("$.input must be a text or a list of texts, with one at least.", param="$.input")
-        if not isinstance(handler, Embedder):
-            raise BadRequestError(f"The provider {handler.name!r} has no embeddings.")
         more = dict(params.get("extra_body") or {})
         request = EmbeddingRequest(
             name,
@@ -275,16 +297,24 @@ class Core:
             params.get("dimensions"),
             params.get("input_type"),
             params.get("user"),
-            extra={handler.embedding_format: more} if more else None,
+            extra={handler.embedding_format: more} if more and isinstance(handler, Embedder) else None,
         )
-        with _logged("embeddings", handler.name, name):
-            return await handler.embed(request, self._call(params))
+        return await _embedded(handler, request, self._call(params))
+
+    async def embed_request(self, request: EmbeddingRequest) -> Embeddings:
+        """Ask whoever the model of *request* belongs to for the vectors of its texts.
+
+        Raises:
+            BadRequestError: The provider has no embeddings.
+        """
+        handler, name = self._resolver.find(request.model)
+        return await _embedded(handler, msgspec.structs.replace(request, model=name), self._call({}))
 
     async def models(self) -> list[Model]:
         """List what can be asked for.
 
         A client made for one provider asks that one. Any other lists the local model and asks every provider whose key
-        is in the environment, all at once; one that does not answer is logged and left out.
+        is set, all at once; one that does not answer is logged and left out.
 
         Raises:
             APIError: The client's one provider did not answer.
@@ -293,7 +323,7 @@ class Core:
         if only is not None:
             return await self._listed(only, prefix="")
         found = {"local": [Model(DEFAULT_MODEL, "local")]}
-        each_with_its_own_key = Resolver(self._transport)  # and none with the key of this client
+        each_with_its_own_key = Resolver(self._transport, names=self._names)  # and none with the key of this client
 
         async def ask(row: ProviderRow) -> None:
             try:
@@ -303,10 +333,10 @@ class Core:
             except AntiphonError as error:
                 logger.warning("No list of models from %s: %s", row.name, error)
 
-        known = await in_thread(providers)  # looks through what is installed
+        known = await in_thread(each_with_its_own_key.known)  # looks through what is installed
         async with anyio.create_task_group() as group:
             for row in known.values():
-                if isinstance(row, ProviderRow) and row.same_as is None and row.key_set():
+                if isinstance(row, ProviderRow) and row.same_as is None and each_with_its_own_key.is_set_up(row):
                     group.start_soon(ask, row)
         return [model for name in sorted(found, key=lambda name: (name != "local", name)) for model in found[name]]
 
@@ -320,6 +350,13 @@ class Core:
         await self._transport.aclose()
 
 
+async def _embedded(handler: Handler, request: EmbeddingRequest, call: Call) -> Embeddings:
+    if not isinstance(handler, Embedder):
+        raise BadRequestError(f"The provider {handler.name!r} has no embeddings.", status=400)
+    with logged("embeddings", handler.name, request.model):
+        return await handler.embed(request, call)
+
+
 class Prepared:
     """One call, ready to run, once."""
 
@@ -331,6 +368,18 @@ class Prepared:
         self.call = call
         self.separate_usage = separate_usage
         self.think_tags: ThinkTags = think_tags
+        self.watch = Watch(handler.name, request.model)
+
+    async def events(self) -> AsyncGenerator[Event, None]:
+        """Run it and give the events of the answer, the last of which is `End`."""
+        with self.watch:
+            watch = self.watch
+            async with aclosing(self._events()) as events:
+                async for event in events:
+                    if watch.silent or type(event) is not TextDelta:  # more text tells it nothing
+                        watch.see(event)
+                    yield event
+            watch.over()
 
     async def complete(self) -> Completion:
         """Run it and return the whole answer.
@@ -340,7 +389,7 @@ class Prepared:
         """
         folder = Folder()
         try:
-            with self._watch() as watch:
+            with self.watch as watch:
                 async with aclosing(self._events()) as events:
                     async for event in events:
                         watch.see(event)
@@ -361,7 +410,7 @@ class Prepared:
     async def chunks(self) -> AsyncGenerator[CompletionChunk, None]:
         """Run it and give the answer in pieces."""
         chunker = Chunker(separate_usage=self.separate_usage, losses=self.call.losses)
-        with self._watch() as watch:
+        with self.watch as watch:
             async with aclosing(self._events()) as events:
                 async for event in events:
                     if watch.silent or type(event) is not TextDelta:  # more text tells it nothing
@@ -373,7 +422,7 @@ class Prepared:
     async def steps(self) -> AsyncGenerator[tuple[Event, list[CompletionChunk]], None]:
         """Run it and give each event with the chunks it makes, for who puts the answer together on the way."""
         chunker = Chunker(separate_usage=self.separate_usage, losses=self.call.losses)
-        with self._watch() as watch:
+        with self.watch as watch:
             async with aclosing(self._events()) as events:
                 async for event in events:
                     watch.see(event)
@@ -382,7 +431,7 @@ class Prepared:
 
     async def text(self) -> AsyncGenerator[str, None]:
         """Run it and give the text of the first choice in pieces."""
-        with self._watch() as watch:
+        with self.watch as watch:
             async with aclosing(self._events()) as events:
                 async for event in events:
                     watch.see(event)
@@ -393,107 +442,3 @@ class Prepared:
     def _events(self) -> AsyncGenerator[Event, None]:
         events = self.handler(self.request, self.call)
         return split_thoughts(events, self.think_tags) if self.think_tags else events
-
-    def _watch(self) -> _Watch:
-        return _Watch(self.handler.name, self.request.model)
-
-
-class _Watch:
-    """Sees every event of one call: holds the provider to ending its answer, and logs one line when it is over.
-
-    The line says who answered, how long it took and what it used: never a prompt, an answer or a key.
-    """
-
-    __slots__ = ("_began", "_ended", "_model", "_provider", "_usage", "silent")
-
-    def __init__(self, provider: str, model: str) -> None:
-        self._provider = provider
-        self._model = model
-        self._began = time.perf_counter()
-        self._usage: Usage | None = None
-        self._ended = False
-        self.silent = True
-        """Whether nothing was said yet."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if logger.isEnabledFor(logging.INFO):
-            self._log("ok" if kind is None else self._outcome(kind))
-
-    def see(self, event: Event) -> None:
-        """Take note of the next event.
-
-        Raises:
-            StreamError: It is the end of an answer that said nothing at all.
-        """
-        kind = type(event)
-        if kind is UsageUpdate:
-            self._used(cast(UsageUpdate, event).usage)
-        elif kind is End:
-            self._ended = True
-            self._used(cast(End, event).usage)
-            if self.silent:
-                raise self._broken("said nothing at all.")
-        elif self.silent and kind is not Start and kind is not UnknownEvent:
-            self.silent = False
-
-    def over(self) -> None:
-        """Take note that no event follows.
-
-        Raises:
-            StreamError: The last one was not the end of the answer.
-        """
-        if not self._ended:
-            raise self._broken("stopped without saying that its answer is complete.")
-
-    def _broken(self, what: str) -> StreamError:
-        name = self._provider
-        return StreamError(f"The provider {name!r} {what}", provider=name, model=self._model)
-
-    def _used(self, usage: Usage | None) -> None:
-        if usage is not None:
-            self._usage = usage if self._usage is None else self._usage.updated(usage)
-
-    def _outcome(self, kind: type[BaseException]) -> str:
-        if issubclass(kind, Exception):
-            return kind.__name__
-        return "ok" if self._ended else "abandoned"  # closed or cancelled by the caller, who may have had all of it
-
-    def _log(self, outcome: str) -> None:
-        usage = self._usage or Usage()
-        logger.info(
-            "chat provider=%s model=%s duration=%.3fs input_tokens=%s output_tokens=%s outcome=%s",
-            self._provider,
-            _shown(self._model),
-            time.perf_counter() - self._began,
-            "-" if usage.prompt_tokens is None else usage.prompt_tokens,
-            "-" if usage.completion_tokens is None else usage.completion_tokens,
-            outcome,
-        )
-
-
-def _shown(name: str) -> str:
-    """Return a model's name as it may stand in a line of a log: one that holds line ends would forge another line."""
-    if not name:
-        return "-"
-    return name if name.isprintable() else repr(name)
-
-
-@contextmanager
-def _logged(what: str, provider: str, model: str) -> Generator[None, None, None]:
-    """Log one line about a call that gives no chat."""
-    began, outcome = time.perf_counter(), "ok"
-    try:
-        yield
-    except BaseException as error:
-        outcome = type(error).__name__
-        raise
-    finally:
-        duration = time.perf_counter() - began
-        logger.info(
-            "%s provider=%s model=%s duration=%.3fs outcome=%s", what, provider, _shown(model), duration, outcome
-        )

@@ -9,6 +9,7 @@
     ├── MissingAPIKeyError          the provider wants a key and none is set
     ├── MissingExtraError           an optional part is not installed (also an ImportError)
     ├── LocalModelError             a local model's file cannot be fetched, or is not what it should be
+    ├── ConfigError                 a setting that cannot be; `faults` has one line for each
     ├── ParseError                  an answer that is not of the type asked for (also a ValueError)
     └── APIError                    a provider failed to answer
         ├── APIConnectionError      no answer arrived: refused, DNS, TLS, reset before the first byte
@@ -44,6 +45,7 @@ __all__ = [
     "AntiphonError",
     "AuthenticationError",
     "BadRequestError",
+    "ConfigError",
     "ConflictError",
     "InternalServerError",
     "Kind",
@@ -186,6 +188,21 @@ class MissingExtraError(AntiphonError, ImportError):
 
 class LocalModelError(AntiphonError):
     """A local model's file cannot be fetched, or is not what it should be; the message says what to do instead."""
+
+
+class ConfigError(AntiphonError):
+    """The configuration cannot be used; the message has a line for each fault.
+
+    Attributes:
+        faults: Those lines, `FILE:LINE: $.server.port must be …`; where a setting came from elsewhere, that stands in
+            the place of file and line.
+    """
+
+    def __init__(
+        self, message: str, *, faults: tuple[str, ...] = (), provider: str | None = None, model: str | None = None
+    ) -> None:
+        super().__init__(message, provider=provider, model=model)
+        self.faults = faults or (message,)
 
 
 class ParseError(AntiphonError, ValueError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,8 +13,8 @@ from anthropic.types.beta.beta_raw_message_stream_event import BetaRawMessageStr
 from pydantic import TypeAdapter, ValidationError
 
 from antiphon.completion import Completion
-from antiphon.errors import BadRequestError, NotFoundError, StreamError
-from antiphon.events import Finish, fold, unfold
+from antiphon.errors import BadRequestError, NotFoundError
+from antiphon.events import fold, unfold
 from antiphon.types import ChatRequest
 from antiphon.wire import json
 from antiphon.wire.anthropic import Anthropic
@@ -25,9 +25,6 @@ from tests.wire import laws
 CODEC = Anthropic()
 
 MESSAGES, COUNT = "/v1/messages", "/v1/messages/count_tokens"
-
-SMALL = 2_000
-"""Bytes of a stream that is split and cut at every single byte; larger ones at every line end and every 41st byte."""
 
 
 @pytest.fixture(scope="module")
@@ -199,57 +196,6 @@ def test_errors(exchanges: list[Exchange]) -> None:
         assert (reply.status, json.decode(reply.body)) == (exchange.status, source)
 
     check_all([exchange for exchange in exchanges if exchange.status != 200], check)
-
-
-def places(data: bytes) -> Iterator[int]:
-    """Give the places to split or cut *data* at."""
-    for place in range(1, len(data)):
-        if len(data) <= SMALL or place % 41 == 0 or b"\n" in data[place - 2 : place + 2]:
-            yield place
-
-
-def test_every_split(exchanges: list[Exchange]) -> None:
-    """Every stream gives the same events byte by byte, and at splits in two."""
-
-    def check(exchange: Exchange) -> None:
-        data, request = exchange.content, request_of(exchange)
-        whole = laws.decoded(CODEC, request, [data])
-        assert whole == laws.decoded(CODEC, request, (data[place : place + 1] for place in range(len(data))))
-        for cut in places(data):
-            assert whole == laws.decoded(CODEC, request, (data[:cut], data[cut:])), f"split at {cut}"
-
-    check_all(answered(exchanges, stream=True), check)
-
-
-def finished_at(data: bytes) -> int:
-    """Return how many bytes there are up to the end of the JSON with the stop reason."""
-    line = data.index(b"\n", data.rindex(b'"stop_reason":"'))
-    return len(data[:line].rstrip())
-
-
-def test_every_cut(exchanges: list[Exchange]) -> None:
-    """A stream that is cut before its stop reason is an error wherever it is cut; after that it is the same answer."""
-
-    def check(exchange: Exchange) -> None:
-        data, whole = exchange.content, decoded(exchange)
-        end = finished_at(data)
-        for cut in sorted({*places(data), *range(end - 3, len(data))}):
-            decoder = CODEC.decoder(request_of(exchange), laws.SSE)
-            received = [*decoder.feed(data[:cut])]
-            fault = ""
-            try:
-                received += decoder.close()
-            except StreamError as error:
-                fault = str(error)
-            if cut < end:
-                assert fault, f"cut at {cut}"
-                assert not any(isinstance(event, Finish) for event in received), f"cut at {cut}"
-            elif fault:
-                assert "not a JSON object" in fault, f"cut at {cut}"  # the frame after the finish is not whole
-            else:
-                assert whole == fold(received), f"cut at {cut}"
-
-    check_all(answered(exchanges, stream=True), check)
 
 
 def test_the_client_reads_what_is_written(exchanges: list[Exchange]) -> None:

@@ -11,8 +11,8 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from antiphon.completion import Completion
-from antiphon.errors import BadRequestError, StreamError
-from antiphon.events import Finish, fold, unfold
+from antiphon.errors import BadRequestError
+from antiphon.events import fold, unfold
 from antiphon.types import ChatRequest
 from antiphon.wire import frames, json
 from antiphon.wire.bedrock import Bedrock
@@ -207,64 +207,3 @@ def test_errors(exchanges: list[Exchange]) -> None:
         assert reply.headers["x-amzn-requestid"] == "r"
 
     check_all([e for e in exchanges if e.status != 200], check)
-
-
-def boundaries(data: bytes) -> list[int]:
-    """Return where frames end, the beginning of the first one included."""
-    found = [0]
-    while found[-1] < len(data):
-        found.append(found[-1] + int.from_bytes(data[found[-1] : found[-1] + 4], "big"))
-    return found
-
-
-def places(data: bytes) -> list[int]:
-    """Return places at, and around, the ends of frames, their lengths and their headers, and some in between."""
-    ends = boundaries(data)
-    near = {end + step for end in ends for step in (-5, -4, -3, -1, 0, 1, 4, 8, 11, 12, 13, 40)}
-    return sorted(place for place in {*near, *range(0, len(data), 97)} if 0 <= place < len(data))
-
-
-def split_frames(*pieces: bytes) -> list[Any]:
-    """Return the frames of a body in *pieces*, and `None` at its end where that is within a frame."""
-    decoder = frames.FrameDecoder()
-    found: list[Any] = [frame for piece in pieces for frame in decoder.feed(piece)]
-    try:
-        decoder.close()
-    except StreamError:
-        found.append(None)
-    return found
-
-
-def test_every_split(exchanges: list[Exchange]) -> None:
-    """Every stream gives the same events byte by byte, and the same frames split in two at any byte."""
-
-    def check(exchange: Exchange) -> None:
-        data, request = exchange.content, request_of(exchange)
-        events = laws.decoded(CODEC, request, [data])
-        assert events == laws.decoded(CODEC, request, (data[place : place + 1] for place in range(len(data))))
-        for cut in places(data):
-            assert events == laws.decoded(CODEC, request, (data[:cut], data[cut:])), f"split at {cut}"
-        whole = split_frames(data)
-        for cut in range(len(data)):
-            assert whole == split_frames(data[:cut], data[cut:]), f"split at {cut}"
-
-    check_all(of(exchanges, "converse-stream"), check)
-
-
-def test_every_cut(exchanges: list[Exchange]) -> None:
-    """A stream that is cut at any byte is an error, but where a frame after the finish ends there."""
-
-    def check(exchange: Exchange) -> None:
-        data, request, ends = exchange.content, request_of(exchange), boundaries(exchange.content)
-        for cut in range(len(data)):
-            assert (split_frames(data[:cut])[-1:] == [None]) is (cut not in ends), f"cut at {cut}"
-        for cut in places(data):
-            decoder = CODEC.decoder(request, frames.CONTENT_TYPE)
-            received = [*decoder.feed(data[:cut])]
-            if cut in ends and any(isinstance(event, Finish) for event in received):
-                assert read(exchange).choices == fold([*received, *decoder.close()]).choices
-                continue
-            with pytest.raises(StreamError, match="ended"):
-                list(decoder.close())
-
-    check_all(of(exchanges, "converse-stream"), check)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,8 +12,8 @@ import pytest
 from pydantic import ValidationError
 
 from antiphon.completion import Completion
-from antiphon.errors import BadRequestError, NotFoundError, StreamError
-from antiphon.events import Finish, fold, unfold
+from antiphon.errors import BadRequestError, NotFoundError
+from antiphon.events import fold, unfold
 from antiphon.types import ChatRequest
 from antiphon.wire import json
 from antiphon.wire.gemini import Gemini
@@ -209,50 +209,6 @@ def test_errors(exchanges: list[Exchange]) -> None:
         assert (reply.status, json.decode(reply.body)) == (exchange.status, source)
 
     check_all([exchange for exchange in exchanges if exchange.status != 200], check)
-
-
-def places(data: bytes) -> Iterator[int]:
-    """Give the places to split or cut *data* at: line ends, and every byte of a stream that is small."""
-    for place in range(1, len(data)):
-        if len(data) <= 2000 or place % 499 == 0 or b"\n" in data[place - 2 : place + 2]:
-            yield place
-
-
-def test_every_split(exchanges: list[Exchange]) -> None:
-    """Every stream gives the same events byte by byte, and at splits in two."""
-
-    def check(exchange: Exchange) -> None:
-        data, request = exchange.content, request_of(exchange)
-        whole = laws.decoded(CODEC, request, [data])
-        assert whole == laws.decoded(CODEC, request, (data[place : place + 1] for place in range(len(data))))
-        for cut in places(data):
-            assert whole == laws.decoded(CODEC, request, (data[:cut], data[cut:])), f"split at {cut}"
-
-    check_all(answered(exchanges, STREAM), check)
-
-
-@pytest.mark.parametrize("kind", ["events", "array"])
-def test_every_cut(exchanges: list[Exchange], kind: str) -> None:
-    """A stream that is cut before the end of its last frame is an error wherever it is cut, and never a finish."""
-
-    def check(exchange: Exchange) -> None:
-        data = exchange.content if kind == "events" else json.encode(laws.frames(exchange.content))
-        request, whole = request_of(exchange), decoded(exchange)
-        end = data.rindex(b"}") + 1
-        for cut in sorted({*places(data), *range(end - 3, len(data))}):
-            decoder = CODEC.decoder(request, laws.SSE if kind == "events" else laws.JSON)
-            received = [*decoder.feed(data[:cut])]
-            if cut >= end:
-                assert whole == fold([*received, *decoder.close()])
-                continue
-            try:
-                received += decoder.close()
-            except StreamError:
-                assert not any(isinstance(event, Finish) for event in received), f"cut at {cut}"
-            else:
-                pytest.fail(f"cut at {cut}: no error")
-
-    check_all(answered(exchanges, STREAM), check)
 
 
 def test_the_client_reads_what_is_written(exchanges: list[Exchange]) -> None:

@@ -169,3 +169,18 @@ def test_an_answer_read_and_sent_back() -> None:
     assert isinstance(call, ToolCall)
     assert (call.id, call.arguments) == ("call_1", '{"x":1}')
     assert call.extra == {"gemini": {"thoughtSignature": "c2ln"}}
+
+
+@pytest.mark.parametrize("model", ["ollama/llama3:8b", "models/openai/gpt-x", "accounts/f/models/x"])
+def test_models_of_other_providers(model: str) -> None:
+    """Whatever model the client asks for, whole, streamed or to count its tokens, its name is in the path."""
+    with talking("Hi") as (client, upstream):
+        assert client.models.generate_content(model=model, contents="Hello").text == "Hi"
+        (frame, *_) = client.models.generate_content_stream(model=model, contents="Hello")
+        assert frame.text == "Hi"
+        upstream.fault = Fault.of_status(200, CODEC.encode_token_count(7).decode())
+        assert client.models.count_tokens(model=model, contents="Hello").total_tokens == 7
+    read = [CODEC.decode_request(seen.body, seen.path) for seen in upstream.requests]
+    assert [request.model for request in read] == [model.removeprefix("models/")] * 3
+    assert [request.stream for request in read] == [False, True, False]
+    assert [CODEC.at(seen.path).stream_type for seen in upstream.requests[1:2]] == ["text/event-stream"]

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import copy
-import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from antiphon.completion import Completion
 from antiphon.errors import APIStatusError, StreamError
-from antiphon.events import End, Event, Finish, fold
+from antiphon.events import fold
 from antiphon.types import ChatRequest
 from antiphon.wire import json
 from antiphon.wire.openai_chat import OpenAIChat
-from antiphon.wire.sse import SSEDecoder
 from tests import recordings
 from tests.recordings import Exchange
 from tests.wire import laws
@@ -27,9 +24,6 @@ ERRORS_INSIDE = {
     "api.groq.com/test_tool_use_failed_error_streaming.0.json": "Tool call validation failed",
 }
 """Streams that end with an error event inside the 200, by the words of the error: there is no answer to fold."""
-
-PLACES = 200
-"""How many places of a stream to split and cut it at where looking at every byte would take minutes."""
 
 
 @pytest.fixture(scope="module")
@@ -159,87 +153,3 @@ def test_error_replies(exchanges: list[Exchange]) -> None:
         assert (type(again), str(again), again.code) == (type(error), str(error), error.code)
 
     check_all([exchange for exchange in exchanges if exchange.status >= 400], check)
-
-
-def frames_of(data: bytes) -> list[bytes]:
-    """Return the frames of a stream, each with its blank line."""
-    return [found[0] for found in re.finditer(rb".+?(\n\n|$)", data, re.DOTALL)]
-
-
-def places(frame: bytes, data: bytes) -> range:
-    """Give places within *frame*, one of the frames in *data*; of small streams, all."""
-    return range(1, len(frame), max(1, len(data) // PLACES))
-
-
-def test_every_split_of_the_frames(exchanges: list[Exchange]) -> None:
-    """Every stream has the same frames byte by byte, and at every single split in two, seen with the next frame.
-
-    What a decoder of answers gets is these frames: they do not depend on the splits, so neither do the answers.
-    """
-
-    def read(*parts: bytes) -> list[tuple[str, bytes]]:
-        decoder = SSEDecoder()
-        return [*(frame for part in parts for frame in decoder.feed(part)), *decoder.close()]
-
-    def check(exchange: Exchange) -> None:
-        data = exchange.content
-        assert read(data) == read(*(data[place : place + 1] for place in range(len(data))))
-        frames = frames_of(data)
-        for number in range(0, len(frames), 2):
-            both = b"".join(frames[number : number + 2])
-            whole = read(both)
-            for cut in range(1, len(both)):
-                assert whole == read(both[:cut], both[cut:]), f"split at {cut} of {both!r:.100}"
-
-    check_all([*streams(exchanges).values()], check)
-
-
-def test_splits_of_the_answer(exchanges: list[Exchange]) -> None:
-    """Every stream gives the same events byte by byte, and at splits in two, seen with the next two frames."""
-
-    def check(exchange: Exchange) -> None:
-        data, request = exchange.content, request_of(exchange)
-        whole = laws.decoded(CODEC, request, [data])
-        assert whole == laws.decoded(CODEC, request, (data[place : place + 1] for place in range(len(data))))
-        decoder, frames = CODEC.decoder(request, laws.SSE), frames_of(data)
-        for number, frame in enumerate(frames):
-            rest = b"".join(frames[number + 1 : number + 3])
-            expected = [*copy.deepcopy(decoder).feed(frame + rest)]
-            for cut in places(frame, data):
-                fork = copy.deepcopy(decoder)
-                assert expected == [*fork.feed(frame[:cut]), *fork.feed(frame[cut:] + rest)], f"{frame[:cut]!r}"
-            list(decoder.feed(frame))
-
-    check_all([*streams(exchanges).values()], check)
-
-
-def has_finish(frame: bytes) -> bool:
-    """Whether a frame has a finish reason."""
-    return any(choice["finish_reason"] for chunk in laws.frames(frame) for choice in chunk["choices"])
-
-
-def test_every_cut(exchanges: list[Exchange]) -> None:
-    """A stream that is cut before its finish is an error wherever it is cut; after that it is the same answer."""
-
-    def check(exchange: Exchange) -> None:
-        data, whole = exchange.content, decoded(exchange, exchange.content).choices
-        decoder, received, finished = CODEC.decoder(request_of(exchange), laws.SSE), list[Event](), False
-        for frame in frames_of(data):
-            last = not finished and has_finish(frame)
-            for cut in {*places(frame, data), 0, len(frame) - 3, len(frame) - 2, len(frame) - 1}:
-                fork = copy.deepcopy(decoder)
-                if finished or (last and cut >= len(frame) - 2):
-                    found = fold([*received, *fork.feed(frame[:cut]), *fork.close()])
-                    assert whole == found.choices, f"cut in {frame!r:.100} at {cut}"
-                else:
-                    check_broken([*received, *fork.feed(frame[:cut])], fork.close())
-            finished = finished or last
-            received.extend(decoder.feed(frame))
-        assert finished
-
-    def check_broken(received: list[Event], rest: Iterable[Event]) -> None:
-        with pytest.raises(StreamError):
-            received.extend(rest)
-        assert not any(isinstance(event, Finish | End) for event in received)
-
-    check_all([*streams(exchanges).values()], check)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from antiphon.completion import Completion
-from antiphon.errors import BadRequestError, StreamError
-from antiphon.events import Finish, fold, unfold
+from antiphon.errors import BadRequestError
+from antiphon.events import fold, unfold
 from antiphon.types import ChatRequest
 from antiphon.wire import json
 from antiphon.wire.responses import Responses
@@ -26,9 +26,6 @@ REQUEST = ChatRequest("m", (), stream=True)
 
 BESIDE = ("/v1/responses/compact", "/v1/responses/input_tokens")
 """Paths of other things than answers: compacted conversations and counts of tokens."""
-
-SMALL = 9_000
-"""Bytes of a stream that is split and cut at many bytes; larger ones at line ends and at every 197th byte."""
 
 
 @pytest.fixture(scope="module")
@@ -189,47 +186,3 @@ def test_errors(exchanges: list[Exchange]) -> None:
         assert (reply.status, json.decode(reply.body)) == (exchange.status, source)
 
     check_all([exchange for exchange in exchanges if exchange.status != 200], check)
-
-
-def places(data: bytes) -> Iterator[int]:
-    """Give the places to split or cut *data* at."""
-    step = 13 if len(data) <= SMALL else 197
-    for place in range(1, len(data)):
-        if place % step == 0 or b"\n" in data[place - 2 : place + 2]:
-            yield place
-
-
-def test_every_split(exchanges: list[Exchange]) -> None:
-    """Every stream gives the same events byte by byte, and at splits in two."""
-
-    def check(exchange: Exchange) -> None:
-        data = exchange.content
-        whole = laws.decoded(CODEC, REQUEST, [data])
-        assert whole == laws.decoded(CODEC, REQUEST, (data[place : place + 1] for place in range(len(data))))
-        for cut in [*places(data)][:: 1 if len(data) <= SMALL else 5]:
-            assert whole == laws.decoded(CODEC, REQUEST, (data[:cut], data[cut:])), f"split at {cut}"
-
-    check_all(answered(exchanges, stream=True), check)
-
-
-def test_every_cut(exchanges: list[Exchange]) -> None:
-    """A stream that is cut before the end of its last frame is an error wherever it is cut, and never a finish."""
-
-    def check(exchange: Exchange) -> None:
-        data, whole = exchange.content, decoded(exchange)
-        end = len(data.rstrip())
-        for cut in sorted({*places(data), *range(end - 3, len(data))}):
-            decoder = CODEC.decoder(REQUEST, laws.SSE)
-            received = [*decoder.feed(data[:cut])]
-            fault = ""
-            try:
-                received += decoder.close()
-            except StreamError as error:
-                fault = str(error)
-            if cut < end:
-                assert fault, f"cut at {cut}"
-                assert not any(isinstance(event, Finish) for event in received), f"cut at {cut}"
-            else:
-                assert whole == fold(received), f"cut at {cut}"
-
-    check_all(answered(exchanges, stream=True), check)

@@ -15,6 +15,7 @@ import click
 from antiphon import __version__
 from antiphon.cli.logs import show_logs
 from antiphon.cli.terminal import hide, say, worded
+from antiphon.errors import ConfigError
 
 __all__ = ["app", "main"]
 
@@ -84,6 +85,9 @@ class _App(click.Group):
             return _INTERRUPTED
         if isinstance(error, click.exceptions.NoArgsIsHelpError):
             click.echo(error.format_message(), err=True)
+        elif isinstance(error, ConfigError):
+            for fault in error.faults:
+                say(fault)
         else:
             say(worded(error))
         return error.exit_code if isinstance(error, click.ClickException) else 1
@@ -249,6 +253,126 @@ def providers(as_json: bool) -> int:
     from antiphon.cli.list_providers import list_providers as do
 
     return do(as_json=as_json)
+
+
+_CONFIG = click.option(
+    "--config",
+    "path",
+    metavar="FILE",
+    type=click.Path(),
+    help="The file, in place of the one that ANTIPHON_CONFIG names or your own.",
+)
+
+
+@app.command()
+@_CONFIG
+@click.option("--host", metavar="ADDRESS", help="Where to listen, if not at 127.0.0.1; anything else takes a key.")
+@click.option("--port", type=click.IntRange(0, 65535), metavar="N", help="If not 4114; 0 takes one that is free.")
+@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Processes that share the work.")
+@click.option("--access-log/--no-access-log", default=None, help="A line of JSON for each request, on standard output.")
+@click.option("--metrics/--no-metrics", default=None, help="Prometheus metrics at /metrics.")
+@click.option("--check", is_flag=True, help="Check the settings, say what they come to, and serve nothing.")
+def serve(path: str | None, check: bool, **options: Any) -> int:
+    """Serve the dialects of OpenAI, Anthropic, Google and Ollama, each to any provider.
+
+    Without settings: the local model and every provider whose key is in the environment, on this machine alone. The
+    model of a request is named as everywhere: provider/model.
+
+    SIGHUP reads the settings anew; SIGTERM lets answers under way end first.
+
+    \b
+    Examples:
+      antiphon serve
+      antiphon serve --port 8080 --no-access-log
+      antiphon key new alice            a key, which it takes to listen elsewhere
+      antiphon serve --host 0.0.0.0 --config antiphon.toml
+    """  # noqa: D301 - click keeps the lines after its mark
+    from antiphon.cli.serve import serve as do  # with the whole catalog
+
+    return do(path, {f"server.{name}": value for name, value in options.items()}, check=check)
+
+
+class _Group(click.Group):
+    """A group of commands."""
+
+    command_class = _Command
+
+
+@app.group(cls=_Group)
+def config() -> None:
+    """Show or check what the server is told to do.
+
+    \b
+    Examples:
+      antiphon config show              every setting, and where it came from
+      antiphon config check             what is wrong, with the line
+      antiphon config path              where the file is looked for
+    """  # noqa: D301 - click keeps the lines after its mark
+
+
+@config.command("show")
+@_CONFIG
+@click.option("--json", "as_json", is_flag=True, help="JSON, for programs.")
+def config_show(path: str | None, as_json: bool) -> int:
+    """Show every setting, and where it came from. Of keys, only whether they are set."""
+    from antiphon.cli.show_config import show as do
+
+    return do(path, as_json=as_json)
+
+
+@config.command("check")
+@_CONFIG
+def config_check(path: str | None) -> int:
+    """Check the file: every fault, with its line.
+
+    Where there is none, what was found is told.
+    """
+    from antiphon.cli.show_config import check as do
+
+    return do(path)
+
+
+@config.command("path")
+def show_config_path() -> int:
+    """Say where the file is looked for."""
+    from antiphon.cli.show_config import show_path as do
+
+    return do()
+
+
+@app.group(cls=_Group)
+def key() -> None:
+    """Make keys for those who may call the server.
+
+    \b
+    Examples:
+      antiphon key new alice            a key for alice, and the line that lets it in
+      antiphon key hash alice < FILE    that line for a key that you have
+    """  # noqa: D301 - click keeps the lines after its mark
+
+
+@key.command("new")
+@click.argument("name")
+def key_new(name: str) -> int:
+    """Make a key, and show it once.
+
+    The key goes to standard output; the line for the file, which holds a hash of it, to standard error.
+    """
+    from antiphon.cli.show_config import make_key as do
+
+    return do(name)
+
+
+@key.command("hash")
+@click.argument("name")
+def key_hash(name: str) -> int:
+    """Read a key from standard input, and print the line for the file.
+
+    It is never taken as an argument, where every user of the machine could read it.
+    """
+    from antiphon.cli.show_config import hash_key as do
+
+    return do(name)
 
 
 @app.command()

@@ -9,6 +9,7 @@ Source: anthropic 2.12, "Migrating to API version 2026-10-21" (read 2026-11-22),
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -21,14 +22,15 @@ from antiphon.wire.anthropic_answer import (
     decode_completion,
     encode_completion,
     error_code,
+    error_inside,
     error_object,
 )
 from antiphon.wire.anthropic_frames import StreamEncoder
 from antiphon.wire.anthropic_message import NAME, NOTES
 from antiphon.wire.anthropic_request import DEFAULT_MAX_TOKENS, decode_request, encode_request
 from antiphon.wire.anthropic_stream import StreamDecoder
-from antiphon.wire.codec import Decoder, Encoder, Headers, HTTPReply, HTTPRequest
-from antiphon.wire.listing import listed_models, token_count
+from antiphon.wire.codec import Decoder, Encoder, Headers, HTTPReply, HTTPRequest, ListedModel
+from antiphon.wire.listing import listed_models, timestamp, token_count
 from antiphon.wire.status import error_reply, excerpt, status_error, words
 from antiphon.wire.whole import AnyDecoder, WholeDecoder
 
@@ -73,7 +75,7 @@ class Anthropic(msgspec.Struct, frozen=True, kw_only=True):
 
     def decode_models(self, body: bytes) -> list[tuple[str, int]]:
         """Read the answer to it."""
-        return listed_models(body)
+        return listed_models(body, error_inside)
 
     def encode_count(self, request: ChatRequest) -> HTTPRequest:
         """Write the question how many tokens *request* has; its answer is read by `decode_count`."""
@@ -107,7 +109,11 @@ class Anthropic(msgspec.Struct, frozen=True, kw_only=True):
 
     def decode_count(self, body: bytes) -> int:
         """Read the answer to it."""
-        return token_count(body, "input_tokens")
+        return token_count(body, "input_tokens", error_inside)
+
+    def encode_token_count(self, count: int) -> bytes:
+        """Write that answer."""
+        return json.encode({"input_tokens": count})
 
     def decoder(self, request: ChatRequest, content_type: str) -> Decoder:
         """Return a decoder for the answer to *request*.
@@ -151,3 +157,17 @@ class Anthropic(msgspec.Struct, frozen=True, kw_only=True):
     def encode_error(self, error: APIError) -> HTTPReply:
         """Write an error reply; the body of one that came from this format is given back as it was."""
         return error_reply(error, error_object(error), id_header="request-id")
+
+    def encode_models(self, models: Sequence[ListedModel]) -> bytes:
+        """Write the list of all models, on one page."""
+        ends = {"first_id": models[0].id, "last_id": models[-1].id} if models else {"first_id": None, "last_id": None}
+        return json.encode({"data": [_listed(model) for model in models], "has_more": False, **ends})
+
+    def encode_model(self, model: ListedModel) -> bytes:
+        """Write what there is to know of one model."""
+        return json.encode(_listed(model))
+
+
+def _listed(model: ListedModel) -> dict[str, Any]:
+    made = timestamp(model.created)  # where it is not known, the epoch stands for that
+    return {"type": "model", "id": model.id, "display_name": model.id, "created_at": made, "lifecycle": "active"}

@@ -9,7 +9,7 @@ Sources: botocore 1.44, `data/bedrock-runtime/2023-09-30/service-2.json` (read 2
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 from urllib.parse import quote, unquote
@@ -24,6 +24,7 @@ from antiphon.wire import json, read
 from antiphon.wire.bedrock_answer import (
     decode_completion,
     encode_completion,
+    error_inside,
     error_type,
     is_retryable,
     words,
@@ -32,7 +33,7 @@ from antiphon.wire.bedrock_frames import StreamEncoder
 from antiphon.wire.bedrock_message import NAME
 from antiphon.wire.bedrock_request import decode_request, encode_request
 from antiphon.wire.bedrock_stream import StreamDecoder
-from antiphon.wire.codec import Decoder, Encoder, Headers, HTTPReply, HTTPRequest
+from antiphon.wire.codec import Decoder, Encoder, Headers, HTTPReply, HTTPRequest, ListedModel
 from antiphon.wire.frames import CONTENT_TYPE, MAX_FRAME
 from antiphon.wire.listing import listed_models, token_count
 from antiphon.wire.status import error_reply, excerpt, status_error
@@ -63,7 +64,7 @@ class Bedrock(msgspec.Struct, frozen=True, kw_only=True):
 
     def decode_models(self, body: bytes) -> list[tuple[str, int]]:
         """Read the answer to it."""
-        return listed_models(body)
+        return listed_models(body, _told)
 
     def encode_count(self, request: ChatRequest) -> HTTPRequest:
         """Write the question how many tokens *request* has; its answer is read by `decode_count`."""
@@ -73,7 +74,11 @@ class Bedrock(msgspec.Struct, frozen=True, kw_only=True):
 
     def decode_count(self, body: bytes) -> int:
         """Read the answer to it."""
-        return token_count(body, "inputTokens")
+        return token_count(body, "inputTokens", _told)
+
+    def encode_token_count(self, count: int) -> bytes:
+        """Write that answer."""
+        return json.encode({"inputTokens": count})
 
     def decoder(self, request: ChatRequest, content_type: str) -> Decoder:
         """Return a decoder for the answer to *request*.
@@ -129,6 +134,28 @@ class Bedrock(msgspec.Struct, frozen=True, kw_only=True):
         """Write an error reply; the body of one that came from this format is given back as it was."""
         body = error.body if json.is_object(error.body) and [*error.body] == ["message"] else {"message": error.message}
         return error_reply(error, body, id_header="x-amzn-requestid", **{"x-amzn-errortype": error_type(error)})
+
+    def encode_models(self, models: Sequence[ListedModel]) -> bytes:
+        """Write the list of all models."""
+        return json.encode({"modelSummaries": [_listed(model) for model in models]})
+
+    def encode_model(self, model: ListedModel) -> bytes:
+        """Write what there is to know of one model."""
+        return json.encode({"modelDetails": _listed(model)})
+
+
+def _told(source: dict[str, Any]) -> APIError:
+    return error_inside(source, json.text(source.get("__type")))
+
+
+def _listed(model: ListedModel) -> dict[str, Any]:
+    return {
+        "modelArn": f"arn:aws:bedrock:::foundation-model/{model.id}",
+        "modelId": model.id,
+        "modelName": model.id,
+        "providerName": model.provider,
+        "responseStreamingSupported": True,
+    }
 
 
 def _http(model: str, verb: str, source: dict[str, Any], accept: str, losses: list[Loss]) -> HTTPRequest:

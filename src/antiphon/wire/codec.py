@@ -6,7 +6,7 @@ codecs, not N x M translators. Four laws hold for each; `tests/wire/laws.py` sta
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 import msgspec
@@ -16,7 +16,17 @@ from antiphon.errors import APIError
 from antiphon.events import Event
 from antiphon.types import ChatRequest, Loss
 
-__all__ = ["Codec", "Decoder", "Encoder", "HTTPReply", "HTTPRequest", "Headers", "TokenCounter"]
+__all__ = [
+    "Codec",
+    "Decoder",
+    "Dialect",
+    "Encoder",
+    "HTTPReply",
+    "HTTPRequest",
+    "Headers",
+    "ListedModel",
+    "TokenCounter",
+]
 
 Headers = Mapping[str, str]
 """Header fields by lower-case name; where a field came twice, its values are joined by ", "."""
@@ -41,6 +51,17 @@ class HTTPReply(msgspec.Struct, frozen=True, kw_only=True):
     status: int
     body: bytes
     headers: Headers = msgspec.field(default_factory=dict[str, str])
+
+
+class ListedModel(msgspec.Struct, frozen=True, kw_only=True):
+    """One of the models that a server has."""
+
+    id: str
+    """What a request has to call it."""
+    provider: str = ""
+    """Who answers."""
+    created: int = 0
+    """Unix time in seconds when it was made; 0 where that is not known."""
 
 
 class Decoder(Protocol):
@@ -81,8 +102,8 @@ class Encoder(Protocol):
         ...
 
 
-class Codec(Protocol):
-    """One wire format. Holds no state besides its settings; every method is pure."""
+class Dialect(Protocol):
+    """What a server needs of a wire format. Holds no state besides its settings; every method is pure."""
 
     @property
     def name(self) -> str:
@@ -92,30 +113,6 @@ class Codec(Protocol):
     @property
     def stream_type(self) -> str:
         """The `content-type` of what an encoder writes: `text/event-stream`."""
-        ...
-
-    def encode_request(self, request: ChatRequest) -> HTTPRequest:
-        """Write *request* for an upstream."""
-        ...
-
-    def models_request(self) -> HTTPRequest:
-        """Write the question which models an upstream has."""
-        ...
-
-    def decode_models(self, body: bytes) -> list[tuple[str, int]]:
-        """Read the answer to it: pairs of name and the Unix time it was made, 0 where not told.
-
-        Raises:
-            APIError: It is no list of models.
-        """
-        ...
-
-    def decoder(self, request: ChatRequest, content_type: str) -> Decoder:
-        """Return a decoder for the answer to *request*; *content_type* tells a stream from a whole body."""
-        ...
-
-    def decode_error(self, status: int, headers: Headers, body: bytes) -> APIError:
-        """Read an upstream's error reply. *body* may be empty, HTML from a proxy, or JSON of any shape."""
         ...
 
     def decode_request(self, body: bytes, path: str = "") -> ChatRequest:
@@ -141,6 +138,42 @@ class Codec(Protocol):
         """Write an error reply in this dialect's shape."""
         ...
 
+    def encode_models(self, models: Sequence[ListedModel]) -> bytes:
+        """Write the list of all models that a client may ask for."""
+        ...
+
+    def encode_model(self, model: ListedModel) -> bytes:
+        """Write the answer to a question about one of them."""
+        ...
+
+
+class Codec(Dialect, Protocol):
+    """One wire format, both ways: a dialect, and what a client of it needs."""
+
+    def encode_request(self, request: ChatRequest) -> HTTPRequest:
+        """Write *request* for an upstream."""
+        ...
+
+    def models_request(self) -> HTTPRequest:
+        """Write the question which models an upstream has."""
+        ...
+
+    def decode_models(self, body: bytes) -> list[tuple[str, int]]:
+        """Read the answer to it: pairs of name and the Unix time it was made, 0 where not told.
+
+        Raises:
+            APIError: It is no list of models.
+        """
+        ...
+
+    def decoder(self, request: ChatRequest, content_type: str) -> Decoder:
+        """Return a decoder for the answer to *request*; *content_type* tells a stream from a whole body."""
+        ...
+
+    def decode_error(self, status: int, headers: Headers, body: bytes) -> APIError:
+        """Read an upstream's error reply. *body* may be empty, HTML from a proxy, or JSON of any shape."""
+        ...
+
 
 @runtime_checkable
 class TokenCounter(Protocol):
@@ -152,4 +185,8 @@ class TokenCounter(Protocol):
 
     def decode_count(self, body: bytes) -> int:
         """Read the answer."""
+        ...
+
+    def encode_token_count(self, count: int) -> bytes:
+        """Write the answer, as a server that was asked."""
         ...

@@ -8,14 +8,17 @@ Sources, read 2026-11-23: cohere 7.3.1, recorded exchanges.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import msgspec
 
 from antiphon.completion import Completion
 from antiphon.errors import APIError
 from antiphon.types import ChatRequest
 from antiphon.wire import json, read
-from antiphon.wire.codec import Decoder, Encoder, Headers, HTTPReply, HTTPRequest
-from antiphon.wire.cohere_answer import decode_completion, encode_completion, error_object
+from antiphon.wire.codec import Decoder, Encoder, Headers, HTTPReply, HTTPRequest, ListedModel
+from antiphon.wire.cohere_answer import decode_completion, encode_completion, error_inside, error_object
 from antiphon.wire.cohere_message import NAME
 from antiphon.wire.cohere_request import decode_request, encode_request
 from antiphon.wire.cohere_stream import StreamDecoder, StreamEncoder
@@ -49,7 +52,7 @@ class Cohere(msgspec.Struct, frozen=True, kw_only=True):
 
     def decode_models(self, body: bytes) -> list[tuple[str, int]]:
         """Read the answer to it."""
-        return listed_models(body)
+        return listed_models(body, error_inside)
 
     def decoder(self, request: ChatRequest, content_type: str) -> Decoder:
         """Return a decoder for the answer to *request*.
@@ -93,3 +96,15 @@ class Cohere(msgspec.Struct, frozen=True, kw_only=True):
     def encode_error(self, error: APIError) -> HTTPReply:
         """Write an error reply; the body of one that came from this format is given back as it was."""
         return error_reply(error, error_object(error))
+
+    def encode_models(self, models: Sequence[ListedModel]) -> bytes:
+        """Write the list of all models, on one page."""
+        return json.encode({"models": [_listed(model) for model in models]})
+
+    def encode_model(self, model: ListedModel) -> bytes:
+        """Write what there is to know of one model."""
+        return json.encode(_listed(model))
+
+
+def _listed(model: ListedModel) -> dict[str, Any]:
+    return {"name": model.id, "endpoints": ["chat"], "finetuned": False}

@@ -13,6 +13,7 @@ import array
 import binascii
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol, cast
 from urllib.parse import quote
 
@@ -23,6 +24,7 @@ from antiphon.errors import APIError
 from antiphon.types import Loss, lost_extra
 from antiphon.wire import json, read
 from antiphon.wire.codec import HTTPRequest
+from antiphon.wire.embedding_request import decode_gemini, decode_named
 from antiphon.wire.openai_answer import error_inside, fault_of
 from antiphon.wire.status import excerpt
 
@@ -30,7 +32,9 @@ __all__ = [
     "BedrockEmbeddings",
     "CohereEmbeddings",
     "EmbeddingCodec",
+    "EmbeddingDialect",
     "GeminiEmbeddings",
+    "OldOllamaEmbeddings",
     "OllamaEmbeddings",
     "OpenAIEmbeddings",
     "VertexEmbeddings",
@@ -39,7 +43,12 @@ __all__ = [
 
 _HEADERS = {"content-type": "application/json", "accept": "application/json"}
 _COHERE_TYPES = {"query": "search_query", "document": "search_document"}
-_GEMINI_TYPES = {"query": "RETRIEVAL_QUERY", "document": "RETRIEVAL_DOCUMENT"}
+_GEMINI_TYPES = {
+    "query": "RETRIEVAL_QUERY",
+    "document": "RETRIEVAL_DOCUMENT",
+    "classification": "CLASSIFICATION",
+    "clustering": "CLUSTERING",
+}
 _NOVA_PURPOSES = {"query": "GENERIC_RETRIEVAL", "document": "GENERIC_INDEX"}
 
 
@@ -61,6 +70,27 @@ class EmbeddingCodec(Protocol):
         Raises:
             APIError: An answer does not have the promised shape, or not as many vectors as there are texts.
         """
+        ...
+
+
+class EmbeddingDialect(Protocol):
+    """What a server needs of a format for embeddings; errors it tells as the chats of the format do."""
+
+    @property
+    def name(self) -> str:
+        """Key of the format in `EmbeddingRequest.extra`."""
+        ...
+
+    def decode_request(self, body: bytes, path: str = "") -> EmbeddingRequest:
+        """Read a client's request body; *path* as for `antiphon.wire.codec.Dialect.decode_request`.
+
+        Raises:
+            BadRequestError: With `param` the path of the fault, such as `$.input`.
+        """
+        ...
+
+    def encode_response(self, answer: Embeddings, *, base64: bool = False) -> bytes:
+        """Write the answer; vectors as *base64* where the format knows it and the client asked for it."""
         ...
 
 
@@ -97,26 +127,11 @@ class OpenAIEmbeddings(msgspec.Struct, frozen=True, kw_only=True):
         tokens = _tokens(counts, "prompt_tokens", "total_tokens")
         return _told([found[index] for index in sorted(found)], request, json.text(source.get("model")), tokens)
 
-    def decode_request(self, body: bytes) -> EmbeddingRequest:
-        """Read a client's request body.
-
-        Raises:
-            BadRequestError: With `param` the path of the fault, such as `$.input`.
-        """
-        source = read.body(body)
-        given = source.get("input")
-        texts: list[Any] = [given] if isinstance(given, str) else given if json.is_array(given) else []
-        if not texts or not all(isinstance(text, str) for text in texts):
-            read.fault("$.input", "a string or an array of strings, with one at least", given)
-        known = ("model", "input", "dimensions", "user", "encoding_format")
-        extra = {key: value for key, value in source.items() if key not in known}
-        return EmbeddingRequest(
-            read.required_text(source, "model", "$"),
-            tuple(texts),
-            read.integer(source, "dimensions", "$"),
-            user=read.text(source, "user", "$"),
-            extra={self.name: extra} if extra else None,
-        )
+    def decode_request(self, body: bytes, path: str = "") -> EmbeddingRequest:
+        """Read a client's request body."""
+        typed = self.takes_type
+        decode = partial(decode_named, name=self.name, dimensions=self.dimensions_field, user=not typed, typed=typed)
+        return read.request(body, decode)
 
     def encode_response(self, answer: Embeddings, *, base64: bool = False) -> bytes:
         """Write an answer; *base64* is what a client asks for with `encoding_format`, and a quarter of the size."""
@@ -145,11 +160,11 @@ class GeminiEmbeddings(msgspec.Struct, frozen=True, kw_only=True):
         """Write *request*."""
         model = request.model.removeprefix("models/")
         common: dict[str, Any] = _without_none({"model": f"models/{model}", "outputDimensionality": request.dimensions})
-        losses = _typed(common, request, "taskType", {**_GEMINI_TYPES, **_upper("classification", "clustering")})
+        losses = _typed(common, request, "taskType", _GEMINI_TYPES)
+        common = json.merged(common, (request.extra or {}).get(self.name, {}))
         requests = [{**common, "content": {"parts": [{"text": text}]}} for text in request.texts]
-        return (
-            _post(f"{self.path}/{quote(model)}:batchEmbedContents", {"requests": requests}, request, self.name, losses),
-        )
+        path = f"{self.path}/{quote(model)}:batchEmbedContents"
+        return (_post(path, {"requests": requests}, request, self.name, losses, own=False),)
 
     def decode(self, request: EmbeddingRequest, bodies: Sequence[bytes]) -> Embeddings:
         """Read the answer."""
@@ -160,9 +175,18 @@ class GeminiEmbeddings(msgspec.Struct, frozen=True, kw_only=True):
         ]
         return _told(vectors, request, None, _tokens(source.get("usageMetadata"), "promptTokenCount"))
 
+    def decode_request(self, body: bytes, path: str = "") -> EmbeddingRequest:
+        """Read a client's request body, and from the *path* the model."""
+        decode = partial(decode_gemini, path=path, name=self.name, types=_GEMINI_TYPES, batch=True)
+        return read.request(body, decode, type="INVALID_ARGUMENT")
+
+    def encode_response(self, answer: Embeddings, *, base64: bool = False) -> bytes:
+        """Write an answer."""
+        return json.encode({"embeddings": [{"values": vector} for vector in answer.vectors], **_gemini_usage(answer)})
+
 
 class VertexEmbeddings(msgspec.Struct, frozen=True, kw_only=True):
-    """Vertex AI's `embedContent`, one text a request."""
+    """Vertex AI's and the Gemini API's `embedContent`, one text a request."""
 
     name: str = "gemini"
     path: str = "/models"
@@ -170,7 +194,7 @@ class VertexEmbeddings(msgspec.Struct, frozen=True, kw_only=True):
     def encode(self, request: EmbeddingRequest) -> tuple[HTTPRequest, ...]:
         """Write *request*."""
         common: dict[str, Any] = _without_none({"outputDimensionality": request.dimensions})
-        losses = _typed(common, request, "taskType", {**_GEMINI_TYPES, **_upper("classification", "clustering")})
+        losses = _typed(common, request, "taskType", _GEMINI_TYPES)
         path = f"{self.path}/{quote(request.model)}:embedContent"
         bodies = ({"content": {"parts": [{"text": text}]}, **common} for text in request.texts)
         return tuple(_post(path, body, request, self.name, losses) for body in bodies)
@@ -183,6 +207,15 @@ class VertexEmbeddings(msgspec.Struct, frozen=True, kw_only=True):
             for source in sources
         ]
         return _told(vectors, request, None, _sum(_tokens(s.get("usageMetadata"), "promptTokenCount") for s in sources))
+
+    def decode_request(self, body: bytes, path: str = "") -> EmbeddingRequest:
+        """Read a client's request body, and from the *path* the model."""
+        decode = partial(decode_gemini, path=path, name=self.name, types=_GEMINI_TYPES, batch=False)
+        return read.request(body, decode, type="INVALID_ARGUMENT")
+
+    def encode_response(self, answer: Embeddings, *, base64: bool = False) -> bytes:
+        """Write an answer: its first vector."""
+        return json.encode({"embedding": {"values": answer.vectors[0]}, **_gemini_usage(answer)})
 
 
 class CohereEmbeddings(msgspec.Struct, frozen=True, kw_only=True):
@@ -225,6 +258,34 @@ class OllamaEmbeddings(msgspec.Struct, frozen=True, kw_only=True):
         source = _object(bodies[0])
         vectors = [_vector(item, f"$.embeddings[{i}]") for i, item in enumerate(_list(source, "embeddings"))]
         return _told(vectors, request, json.text(source.get("model")), _tokens(source, "prompt_eval_count"))
+
+    def decode_request(self, body: bytes, path: str = "") -> EmbeddingRequest:
+        """Read a client's request body."""
+        return read.request(body, partial(decode_named, name=self.name, user=False))
+
+    def encode_response(self, answer: Embeddings, *, base64: bool = False) -> bytes:
+        """Write an answer."""
+        counted = {} if answer.usage is None else {"prompt_eval_count": answer.usage.prompt_tokens}
+        return json.encode({"model": answer.model, "embeddings": answer.vectors, **counted})
+
+
+class OldOllamaEmbeddings(msgspec.Struct, frozen=True, kw_only=True):
+    """Ollama's older `/api/embeddings`, which clients still ask for: one text a request. The server's half alone."""
+
+    name: str = "ollama"
+
+    def decode_request(self, body: bytes, path: str = "") -> EmbeddingRequest:
+        """Read a client's request body."""
+
+        def decode(source: dict[str, Any]) -> EmbeddingRequest:
+            read.required_text(source, "prompt", "$")
+            return decode_named(source, self.name, field="prompt", user=False)
+
+        return read.request(body, decode)
+
+    def encode_response(self, answer: Embeddings, *, base64: bool = False) -> bytes:
+        """Write an answer: its first vector."""
+        return json.encode({"embedding": answer.vectors[0]})
 
 
 class BedrockEmbeddings(msgspec.Struct, frozen=True, kw_only=True):
@@ -315,17 +376,30 @@ def _typed(body: dict[str, Any], request: EmbeddingRequest, field: str, words: M
 
 
 def _post(
-    path: str, body: dict[str, Any], request: EmbeddingRequest, name: str, losses: list[Loss], *, user: bool = False
+    path: str,
+    body: dict[str, Any],
+    request: EmbeddingRequest,
+    name: str,
+    losses: list[Loss],
+    *,
+    user: bool = False,
+    own: bool = True,
 ) -> HTTPRequest:
+    """Return the request with *body*; the *user* is in it or else lost, the format's *own* fields are put in."""
     losses = [*losses, *lost_extra(request, "$", keep=(name,))]
     if request.user is not None and not user:
         losses.append(Loss("dropped", "$.user", "This format has no field for an end user."))
-    own = (request.extra or {}).get(name, {})
-    return HTTPRequest(path=path, body=json.encode(json.merged(body, own)), headers=_HEADERS, losses=tuple(losses))
+    if own:
+        body = json.merged(body, (request.extra or {}).get(name, {}))
+    return HTTPRequest(path=path, body=json.encode(body), headers=_HEADERS, losses=tuple(losses))
 
 
 def _without_none(fields: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in fields.items() if value is not None}
+
+
+def _gemini_usage(answer: Embeddings) -> dict[str, Any]:
+    return {} if answer.usage is None else {"usageMetadata": {"promptTokenCount": answer.usage.prompt_tokens}}
 
 
 def _packed(vector: list[float]) -> str:

@@ -9,7 +9,9 @@ Source: google-genai 3.4, `models.py` and `_api_client.py` (read 2026-11-23); re
 from __future__ import annotations
 
 import re
-from urllib.parse import quote, unquote
+from collections.abc import Sequence
+from typing import Any, Self
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 import msgspec
 
@@ -17,9 +19,9 @@ from antiphon.completion import Completion
 from antiphon.errors import APIError
 from antiphon.types import ChatRequest
 from antiphon.wire import json, read
-from antiphon.wire.codec import Decoder, Encoder, Headers, HTTPReply, HTTPRequest
-from antiphon.wire.gemini_answer import decode_completion, decode_error, encode_completion, encode_error
-from antiphon.wire.gemini_frames import StreamEncoder
+from antiphon.wire.codec import Decoder, Encoder, Headers, HTTPReply, HTTPRequest, ListedModel
+from antiphon.wire.gemini_answer import decode_completion, decode_error, encode_completion, encode_error, error_inside
+from antiphon.wire.gemini_frames import ArrayEncoder, StreamEncoder
 from antiphon.wire.gemini_message import NAME
 from antiphon.wire.gemini_request import decode_request, encode_request
 from antiphon.wire.gemini_stream import BodyDecoder, StreamDecoder
@@ -29,7 +31,8 @@ from antiphon.wire.whole import AnyDecoder, WholeDecoder
 
 __all__ = ["Gemini", "Vertex"]
 
-_PATH = re.compile(r"/models/([^:?]+):(generateContent|streamGenerateContent|countTokens)(?:[?]|$)")
+_PATH = re.compile(r"/models/([^?]+):(generateContent|streamGenerateContent|countTokens)(?:[?]|\Z)")
+_METHODS = ("generateContent", "streamGenerateContent", "countTokens")
 _COUNTED = ("contents", "systemInstruction", "tools", "generationConfig")
 """Fields that Vertex AI takes in a request to count tokens."""
 
@@ -42,7 +45,7 @@ class Gemini(msgspec.Struct, frozen=True, kw_only=True):
     """Where the models are, after the base URL. On Vertex AI it ends in `/publishers/google/models`, after the version
     and, unless the key belongs to one project, `/projects/…/locations/…`."""
     stream_type: str = "text/event-stream"
-    """The `content-type` of what an encoder writes."""
+    """The `content-type` of what an encoder writes: server-sent events, or `application/json`, an array of frames."""
     vertex: bool = False
     """Whether this is Vertex AI, which counts tokens in another way."""
 
@@ -68,7 +71,7 @@ class Gemini(msgspec.Struct, frozen=True, kw_only=True):
 
     def decode_models(self, body: bytes) -> list[tuple[str, int]]:
         """Read the answer to it."""
-        return listed_models(body, prefix="models/")
+        return listed_models(body, error_inside, prefix="models/")
 
     def encode_count(self, request: ChatRequest) -> HTTPRequest:
         """Write the question how many tokens *request* has; its answer is read by `decode_count`."""
@@ -87,7 +90,11 @@ class Gemini(msgspec.Struct, frozen=True, kw_only=True):
 
     def decode_count(self, body: bytes) -> int:
         """Read the answer to it."""
-        return token_count(body, "totalTokens")
+        return token_count(body, "totalTokens", error_inside)
+
+    def encode_token_count(self, count: int) -> bytes:
+        """Write that answer."""
+        return json.encode({"totalTokens": count})
 
     def decoder(self, request: ChatRequest, content_type: str) -> Decoder:
         """Return a decoder for the answer to *request*.
@@ -103,8 +110,14 @@ class Gemini(msgspec.Struct, frozen=True, kw_only=True):
         """Read an upstream's error reply. *body* may be empty, HTML from a proxy, or JSON of any shape."""
         return decode_error(status, headers, body)
 
+    def at(self, path: str) -> Self:
+        """Return the dialect of a request to *path*, query included: without `alt=sse` a stream is an array."""
+        query = parse_qs(urlsplit(path).query)
+        events = "sse" in (query.get("alt") or query.get("$alt") or ())
+        return self if events else msgspec.structs.replace(self, stream_type="application/json")
+
     def decode_request(self, body: bytes, path: str = "") -> ChatRequest:
-        """Read a client's request body, and from the *path* the model and whether to stream.
+        """Read a client's request body, and from the *path* the model and whether to stream or only to count tokens.
 
         Without a path the model is `""` and the answer whole. A stream always tells its usage, so a request for one
         reads as `include_usage=True`.
@@ -112,15 +125,17 @@ class Gemini(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             BadRequestError: With `param` the path of the fault, such as `$.contents[0].role`.
         """
-        request = read.request(body, decode_request, type="INVALID_ARGUMENT")
-        if (found := _PATH.search(path)) is None:
-            return request
-        stream = found[2] == "streamGenerateContent"
-        return request.but(model=unquote(found[1]), stream=stream, include_usage=True if stream else None)
+        found = _PATH.search(path)
+        model, action = (unquote(found[1]), found[2]) if found else ("", "")
+        decode = _decode_counted if action == "countTokens" else decode_request
+        request = read.request(body, decode, type="INVALID_ARGUMENT")
+        stream = action == "streamGenerateContent"
+        return request.but(model=model, stream=stream, include_usage=True if stream else None)
 
     def encoder(self, request: ChatRequest) -> Encoder:
-        """Return an encoder for the streamed answer to *request*, as server-sent events."""
-        return StreamEncoder(model=request.model)
+        """Return an encoder for the streamed answer to *request*."""
+        array = self.stream_type == "application/json"
+        return ArrayEncoder(model=request.model) if array else StreamEncoder(model=request.model)
 
     def encode_response(self, completion: Completion) -> bytes:
         """Write a whole answer."""
@@ -129,6 +144,29 @@ class Gemini(msgspec.Struct, frozen=True, kw_only=True):
     def encode_error(self, error: APIError) -> HTTPReply:
         """Write an error reply; the body of one that came from this format is given back as it was."""
         return error_reply(error, encode_error(error))
+
+    def encode_models(self, models: Sequence[ListedModel]) -> bytes:
+        """Write the list of all models, on one page."""
+        return json.encode({"models": [_listed(model) for model in models]})
+
+    def encode_model(self, model: ListedModel) -> bytes:
+        """Write what there is to know of one model."""
+        return json.encode(_listed(model))
+
+
+def _decode_counted(source: dict[str, Any]) -> ChatRequest:
+    """Read a request to count tokens: a conversation, or a whole request in a wrapper."""
+    key = "generate_content_request" if "generate_content_request" in source else "generateContentRequest"
+    whole = read.object_(source, key, "$")
+    if whole is None:
+        return decode_request(source)
+    if source.get("contents"):
+        read.fault("$.contents", f"left out where there is a {key}", source["contents"])
+    return decode_request({key: value for key, value in whole.items() if key != "model"})
+
+
+def _listed(model: ListedModel) -> dict[str, Any]:
+    return {"name": f"models/{model.id}", "displayName": model.id, "supportedGenerationMethods": _METHODS}
 
 
 def _headers(accept: str) -> dict[str, str]:

@@ -38,7 +38,7 @@ from antiphon.wire.gemini_answer import encode_candidate, encode_error, encode_h
 from antiphon.wire.gemini_message import NAME
 from antiphon.wire.node import call_input
 
-__all__ = ["StreamEncoder", "frame_of", "part_of"]
+__all__ = ["ArrayEncoder", "StreamEncoder", "frame_of", "part_of"]
 
 _Frame: TypeAlias = dict[str, Any]
 
@@ -256,3 +256,37 @@ class StreamEncoder:
         calls = [call for choice in sorted(self._calls) for call in self._calls[choice].take(every=True)]
         usage = [] if self._usage is None else [UsageUpdate(self._usage)]
         yield frame_of([self._start, *calls, *(self._ends[choice] for choice in sorted(self._ends)), *usage])
+
+
+class ArrayEncoder:
+    """Turns events into a JSON array of the same frames, each on its way at once.
+
+    Args:
+        model: The name of the model, where no event tells it.
+    """
+
+    def __init__(self, *, model: str) -> None:
+        self._frames = StreamEncoder(model=model)
+        self._before = b"["
+        self._closed = False
+
+    def feed(self, event: Event) -> Iterator[bytes]:
+        """Give the elements for *event*; after `End` also the bracket that closes the array."""
+        if self._closed:
+            return
+        for frame in self._frames.feed(event):
+            yield self._element(frame)
+        if type(event) is End:
+            yield self._close()
+
+    def error(self, error: APIError) -> bytes:
+        """Give the element that tells of a fault after the status line has been sent, and close the array."""
+        return b"" if self._closed else self._element(self._frames.error(error)) + self._close()
+
+    def _element(self, frame: bytes) -> bytes:
+        before, self._before = self._before, b",\r\n"
+        return before + frame.removeprefix(b"data: ")[:-2] + b"\n"
+
+    def _close(self) -> bytes:
+        self._closed = True
+        return b"[]\n" if self._before == b"[" else b"]\n"

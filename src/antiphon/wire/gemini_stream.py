@@ -409,7 +409,7 @@ class ArrayStreamDecoder(StreamDecoder):
 class BodyDecoder:
     """Reads an answer that is JSON: an array of frames, or one object."""
 
-    __slots__ = ("_array", "_chosen", "_held", "_whole")
+    __slots__ = ("_chosen", "_held", "_whole")
 
     def __init__(self, whole: Decoder) -> None:
         self._whole = whole
@@ -429,7 +429,7 @@ class BodyDecoder:
             if not start:
                 return ()
             self._chosen = ArrayStreamDecoder() if start[:1] == b"[" else self._whole
-            data = self._held
+            data, self._held = self._held, b""
         return self._chosen.feed(data)
 
     def close(self) -> Iterable[Event]:

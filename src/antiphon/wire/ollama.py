@@ -8,7 +8,9 @@ Sources, read 2026-11-23: ollama 0.6.3, wire-formats.md, 4.5.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import hashlib
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import msgspec
 
@@ -17,9 +19,9 @@ from antiphon.errors import APIError
 from antiphon.events import Event
 from antiphon.types import ChatRequest
 from antiphon.wire import json, read
-from antiphon.wire.codec import Decoder, Encoder, Headers, HTTPReply, HTTPRequest
-from antiphon.wire.listing import listed_models
-from antiphon.wire.ollama_answer import decode_completion, encode_completion, error_object
+from antiphon.wire.codec import Decoder, Encoder, Headers, HTTPReply, HTTPRequest, ListedModel
+from antiphon.wire.listing import listed_models, timestamp
+from antiphon.wire.ollama_answer import decode_completion, encode_completion, error_inside, error_object
 from antiphon.wire.ollama_message import NAME
 from antiphon.wire.ollama_request import decode_request, encode_request
 from antiphon.wire.ollama_stream import StreamDecoder, StreamEncoder
@@ -27,6 +29,9 @@ from antiphon.wire.status import error_reply, excerpt, status_error, words
 from antiphon.wire.whole import BYTE_ORDER_MARK, MAX_BODY, WholeDecoder
 
 __all__ = ["Ollama"]
+
+_NEVER = "0001-01-01T00:00:00Z"
+"""How Ollama writes a time that is not known."""
 
 
 class Ollama(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,7 +55,7 @@ class Ollama(msgspec.Struct, frozen=True, kw_only=True):
 
     def decode_models(self, body: bytes) -> list[tuple[str, int]]:
         """Read the answer to it."""
-        return listed_models(body)
+        return listed_models(body, error_inside)
 
     def decoder(self, request: ChatRequest, content_type: str) -> Decoder:
         """Return a decoder for the answer to *request*.
@@ -89,6 +94,45 @@ class Ollama(msgspec.Struct, frozen=True, kw_only=True):
     def encode_error(self, error: APIError) -> HTTPReply:
         """Write an error reply; the body of one that came from this format is given back as it was."""
         return error_reply(error, error_object(error))
+
+    def encode_models(self, models: Sequence[ListedModel]) -> bytes:
+        """Write the list of all models, the answer to `/api/tags`."""
+        return json.encode({"models": [_listed(model) for model in models]})
+
+    def encode_model(self, model: ListedModel) -> bytes:
+        """Write what there is to know of one model, the answer to `/api/show`."""
+        told = _listed(model)
+        return json.encode(
+            {
+                "details": told["details"],
+                "model_info": {},
+                "capabilities": ["completion"],
+                "modified_at": told["modified_at"],
+            }
+        )
+
+
+def _listed(model: ListedModel) -> dict[str, Any]:
+    """Return the entry of one model, which takes no room here.
+
+    Ollama's command line shows the first twelve letters of the digest, and falls over where there are fewer: it is
+    that of the name.
+    """
+    return {
+        "name": model.id,
+        "model": model.id,
+        "modified_at": timestamp(model.created) if model.created else _NEVER,
+        "size": 0,
+        "digest": hashlib.sha256(model.id.encode()).hexdigest(),
+        "details": {
+            "parent_model": "",
+            "format": "",
+            "family": model.provider,
+            "families": [model.provider] if model.provider else [],
+            "parameter_size": "",
+            "quantization_level": "",
+        },
+    }
 
 
 class _AnyDecoder:

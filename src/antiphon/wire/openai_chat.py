@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 from urllib.parse import quote
@@ -20,8 +21,8 @@ from antiphon.completion import Completion
 from antiphon.errors import APIError, StreamError
 from antiphon.types import ChatRequest, Loss, ToolResult
 from antiphon.wire import json, read
-from antiphon.wire.codec import Decoder, Encoder, Headers, HTTPReply, HTTPRequest
-from antiphon.wire.listing import listed_models
+from antiphon.wire.codec import Decoder, Encoder, Headers, HTTPReply, HTTPRequest, ListedModel
+from antiphon.wire.listing import listed_models, openai_model, openai_models
 from antiphon.wire.openai_answer import decode_completion, encode_completion, error_inside, error_object, fault_of
 from antiphon.wire.openai_message import NAME
 from antiphon.wire.openai_request import decode_request, encode_request
@@ -43,12 +44,8 @@ def _answer(source: dict[str, Any], *, exact: bool) -> Completion:
     return completion
 
 
-def _fault_in(body: bytes) -> Any:
-    try:
-        source = json.decode(body)
-    except json.MALFORMED:
-        return None
-    return fault_of(source) if json.is_object(source) else None
+def _told(source: dict[str, Any]) -> StreamError:
+    return error_inside(fault_of(source) or source)
 
 
 def _origin(request: ChatRequest, number: int) -> int:
@@ -135,12 +132,7 @@ class OpenAIChat(msgspec.Struct, frozen=True, kw_only=True):
 
     def decode_models(self, body: bytes) -> list[tuple[str, int]]:
         """Read the answer to it; some servers send the array alone."""
-        try:
-            return listed_models(body)
-        except APIError:
-            if (fault := _fault_in(body)) is not None:
-                raise error_inside(fault) from None
-            raise
+        return listed_models(body, _told)
 
     def _suit(self, request: ChatRequest, source: dict[str, Any], losses: list[Loss]) -> None:
         """Change what the provider would refuse."""
@@ -210,7 +202,7 @@ class OpenAIChat(msgspec.Struct, frozen=True, kw_only=True):
 
     def encoder(self, request: ChatRequest) -> Encoder:
         """Return an encoder for the streamed answer to *request*."""
-        return StreamEncoder(include_usage=request.include_usage or False)
+        return StreamEncoder(include_usage=request.include_usage)
 
     def encode_response(self, completion: Completion) -> bytes:
         """Write a whole answer."""
@@ -219,3 +211,11 @@ class OpenAIChat(msgspec.Struct, frozen=True, kw_only=True):
     def encode_error(self, error: APIError) -> HTTPReply:
         """Write an error reply."""
         return error_reply(error, error_object(error))
+
+    def encode_models(self, models: Sequence[ListedModel]) -> bytes:
+        """Write the list of all models."""
+        return openai_models(models)
+
+    def encode_model(self, model: ListedModel) -> bytes:
+        """Write what there is to know of one model."""
+        return openai_model(model)

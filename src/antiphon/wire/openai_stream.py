@@ -354,9 +354,13 @@ class StreamEncoder:
     """Turns events into the bytes of a streamed answer.
 
     Events that came in frames of this format go out in the same frames, as they were; those of others get a frame each.
+
+    Args:
+        include_usage: Whether the usage is told, in a frame of its own. `False`: not even one that came is passed on,
+            which a client that did not ask for it may stumble over. `None`: one that came is.
     """
 
-    def __init__(self, *, include_usage: bool) -> None:
+    def __init__(self, *, include_usage: bool | None) -> None:
         self._include_usage = include_usage
         self._start = Start()
         self._owed: Start | None = None
@@ -402,7 +406,7 @@ class StreamEncoder:
         elif native or self._held:
             self._held.append(event)
             if not native or event.wire is None or not event.wire.more:
-                yield self._flush()
+                yield from self._flush()
         else:
             yield from self._foreign(event)
 
@@ -411,9 +415,11 @@ class StreamEncoder:
         self._failed = True
         return sse.encode(json.encode(error_object(error)))
 
-    def _flush(self) -> bytes:
+    def _flush(self) -> Iterator[bytes]:
         """Write the events that came in one frame."""
         events, self._held = self._held, []
+        if self._include_usage is False and UsageUpdate in set(map(type, events)) <= {Start, UsageUpdate}:
+            return
         for event in events:
             if isinstance(event, Start):
                 self._start = event
@@ -424,7 +430,7 @@ class StreamEncoder:
                 if isinstance(event, Finish):
                     self._finished.add(event.choice)
         wire = events[0].wire
-        return sse.encode(json.encode(patch.apply(chunk_of(self._start, events), wire.patch if wire else None)))
+        yield sse.encode(json.encode(patch.apply(chunk_of(self._start, events), wire.patch if wire else None)))
 
     def _foreign(self, event: Event) -> Iterator[bytes]:
         """Write an event of another format, or of none; each choice begins with its role."""
@@ -455,7 +461,7 @@ class StreamEncoder:
 
     def _end(self, event: End, *, native: bool) -> Iterator[bytes]:
         if self._held:
-            yield self._flush()
+            yield from self._flush()
         if event.finish_reason is not None and not native:
             for choice in sorted((self._opened or {0}) - self._finished):
                 yield from self._foreign(Finish(event.finish_reason, choice))

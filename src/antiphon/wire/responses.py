@@ -8,6 +8,7 @@ Source: openai 3.54, recorded exchanges (read 2026-11-23).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -16,9 +17,9 @@ from antiphon.completion import Completion
 from antiphon.errors import APIError
 from antiphon.types import ChatRequest
 from antiphon.wire import json, read
-from antiphon.wire.codec import Decoder, Encoder, Headers, HTTPReply, HTTPRequest
-from antiphon.wire.listing import listed_models, token_count
-from antiphon.wire.responses_answer import decode_completion, encode_completion, error_fields
+from antiphon.wire.codec import Decoder, Encoder, Headers, HTTPReply, HTTPRequest, ListedModel
+from antiphon.wire.listing import listed_models, openai_model, openai_models, token_count
+from antiphon.wire.responses_answer import decode_completion, encode_completion, error_fields, error_inside
 from antiphon.wire.responses_frames import StreamEncoder
 from antiphon.wire.responses_message import NAME
 from antiphon.wire.responses_request import decode_request, encode_request
@@ -62,7 +63,7 @@ class Responses(msgspec.Struct, frozen=True, kw_only=True):
 
     def decode_models(self, body: bytes) -> list[tuple[str, int]]:
         """Read the answer to it."""
-        return listed_models(body)
+        return listed_models(body, error_inside)
 
     def encode_count(self, request: ChatRequest) -> HTTPRequest:
         """Write the question how many tokens *request* has."""
@@ -75,7 +76,11 @@ class Responses(msgspec.Struct, frozen=True, kw_only=True):
 
     def decode_count(self, body: bytes) -> int:
         """Read the answer to it."""
-        return token_count(body, "input_tokens")
+        return token_count(body, "input_tokens", error_inside)
+
+    def encode_token_count(self, count: int) -> bytes:
+        """Write that answer."""
+        return json.encode({"object": "response.input_tokens", "input_tokens": count})
 
     def decoder(self, request: ChatRequest, content_type: str) -> Decoder:
         """Return a decoder for the answer to *request*.
@@ -120,3 +125,11 @@ class Responses(msgspec.Struct, frozen=True, kw_only=True):
         if not (json.is_object(body) and body.keys() == {"error"} and json.is_object(body["error"])):
             body = {"error": error_fields(error)}
         return error_reply(error, body, id_header="x-request-id")
+
+    def encode_models(self, models: Sequence[ListedModel]) -> bytes:
+        """Write the list of all models, which Chat Completions shares."""
+        return openai_models(models)
+
+    def encode_model(self, model: ListedModel) -> bytes:
+        """Write what there is to know of one model."""
+        return openai_model(model)

@@ -115,7 +115,7 @@ class AnyDecoder:
             if open_ and len(data) < _MAX_BLANK:
                 return ()
             stream = start.startswith(_FIELDS) or (self._labelled_stream and start[:1] not in b"{[<")
-            self._chosen = self._stream if stream else self._whole
+            self._chosen, self._held = self._stream if stream else self._whole, b""
         return self._chosen.feed(data)
 
     def close(self) -> Iterable[Event]:

@@ -1,0 +1,71 @@
+"""Floor 6, command line: `antiphon serve`: says where the server is and how to point a client at it, and runs it."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from antiphon.catalog import ProviderRow
+from antiphon.cli.show_config import check as show_check
+from antiphon.cli.terminal import say
+from antiphon.config import Config
+from antiphon.errors import MissingExtraError
+from antiphon.resolve import DEFAULT_MODEL
+
+__all__ = ["serve"]
+
+_NEEDED = ("uvicorn", "starlette", "httptools")
+_CLIENTS = {"OPENAI_BASE_URL": "/v1", "ANTHROPIC_BASE_URL": "", "GOOGLE_GEMINI_BASE_URL": "", "OLLAMA_HOST": ""}
+"""The variables in which the official clients look for a server, and what follows the address there."""
+
+
+def serve(path: str | None, overrides: Mapping[str, Any], *, check: bool) -> int:
+    """Do `antiphon serve`; return the exit code."""
+    if check:
+        return show_check(path, overrides)
+    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise MissingExtraError(
+            f"`antiphon serve` needs {' and '.join(missing)}: install antiphon[serve], with "
+            "`pip install 'antiphon[serve]'`."
+        )
+    from antiphon.server import run  # takes 100 ms, and is not there without the extra
+    from antiphon.server.application import VERSION
+
+    source = run.Source(path, overrides)
+    config = source.load()
+    for warning in config.warnings:
+        say(warning)
+    listener = run.bind(config.server.host, config.server.port)
+    host, port = listener.getsockname()[:2]
+    click.echo(f"antiphon {VERSION} listens at {_address(host, port)}", err=True)
+    for line in _welcome(config, _address(host, port)):
+        click.echo(line, err=True)
+    try:
+        run.serve(source, config, listener)
+    except KeyboardInterrupt:
+        pass  # Ctrl-C is how it is meant to end; by now it has
+    return 0
+
+
+def _address(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _welcome(config: Config, address: str) -> list[str]:
+    names = config.names
+    rows = [row for row in names.known().values() if isinstance(row, ProviderRow) and row.same_as is None]
+    asked = [
+        row.id for row in rows if row.codec != "local" and (names.key(row) is not None or row.id in names.providers)
+    ]
+    width = max(map(len, _CLIENTS))
+    return [
+        *(f"  {variable:<{width}}  {address}{rest}" for variable, rest in _CLIENTS.items()),
+        f"  default model: {names.default_model or DEFAULT_MODEL}",
+        f"  providers with a key: {', '.join(asked) or 'none; the local model needs none'}",
+        f"  who may call it: {', '.join(config.keys) or 'any program on this machine, without a key'}",
+        "Ctrl-C stops it.",
+    ]

@@ -1,0 +1,171 @@
+"""Floor 6: the ASGI application: which path is answered by whom, in which dialect."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from importlib.metadata import version
+from typing import Any
+
+import anyio
+from anyio.abc import TaskGroup
+from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Route, Router
+
+from antiphon.config import Config
+from antiphon.http.exchange import HTTPTransport
+from antiphon.server.beside import Count, Embed, Fact, Models
+from antiphon.server.chat import Chat
+from antiphon.server.door import Door
+from antiphon.server.exchange import Exchange, Receive, Scope, Send
+from antiphon.server.gateway import Gateway
+from antiphon.transport import Transport
+from antiphon.wire.anthropic import Anthropic
+from antiphon.wire.codec import Dialect
+from antiphon.wire.gemini import Gemini
+from antiphon.wire.ollama import Ollama
+from antiphon.wire.openai_chat import OpenAIChat
+from antiphon.wire.openai_text import OpenAIText
+from antiphon.wire.responses import Responses
+
+__all__ = ["VERSION", "Application"]
+
+VERSION = version("antiphon")
+
+_TICK = 0.25
+"""Seconds."""
+
+OPENAI, TEXT, RESPONSES, ANTHROPIC, GEMINI, OLLAMA = (
+    OpenAIChat(), OpenAIText(), Responses(), Anthropic(), Gemini(), Ollama()
+)  # fmt: skip
+
+
+def _dialect_of(exchange: Exchange) -> Dialect:
+    """Return the dialect that a client at this path understands, whether or not there is anything."""
+    path = exchange.path
+    if path.startswith("/v1beta/"):
+        return GEMINI
+    if path.startswith("/api/"):
+        return OLLAMA
+    if path.startswith("/v1/messages") or exchange.header(b"anthropic-version"):
+        return ANTHROPIC
+    return RESPONSES if path.startswith("/v1/responses") else OPENAI
+
+
+class Application:
+    """The server, as an ASGI application.
+
+    Args:
+        config: The settings.
+        transport: What carries requests to providers.
+        log: Is told of each exchange when it is over.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        transport: Transport | None = None,
+        log: Callable[[Exchange], None] | None = None,
+    ) -> None:
+        self._transport = transport or HTTPTransport()
+        self._log = log
+        self.gateway = Gateway(config, self._transport)
+        self.live: set[Exchange] = set()
+        """The exchanges that are under way."""
+        self.stopping = False
+        self.routes = self._routes()
+        router = Router(self.routes)
+        router.redirect_slashes = False
+        self._app: Any = Door(
+            router, dialect=_dialect_of, gateway=lambda: self.gateway, enter=self.live.add, done=self._done
+        )
+        if config.server.cors_origins:
+            self._app = CORSMiddleware(
+                self._app,
+                allow_origins=config.server.cors_origins,
+                allow_methods=["GET", "POST"],
+                allow_headers=["*"],
+                expose_headers=["x-request-id", "server-timing", "x-antiphon-losses"],
+            )
+
+    def _routes(self) -> Sequence[Route]:
+        models = Models(_dialect_of)
+        return [
+            _post("/v1/chat/completions", Chat(OPENAI)),
+            _post("/v1/messages", Chat(ANTHROPIC)),
+            _post("/v1/responses", Chat(RESPONSES)),
+            _post("/v1beta/models/{model:path}:generateContent", Chat(GEMINI, operation="generate_content")),
+            _post("/v1beta/models/{model:path}:streamGenerateContent", Chat(GEMINI, operation="generate_content")),
+            _post("/api/chat", Chat(OLLAMA)),
+            _post("/v1/completions", Chat(TEXT, operation="text_completion")),
+            _post("/v1/embeddings", Embed()),
+            _post("/v1/messages/count_tokens", Count(ANTHROPIC)),
+            _post("/v1beta/models/{model:path}:countTokens", Count(GEMINI)),
+            _get("/v1/models", models),
+            _get("/v1/models/{model:path}", models),
+            _get("/v1beta/models", models),
+            _get("/v1beta/models/{model:path}", models),
+            _get("/api/tags", models),
+            _get("/api/version", Fact(lambda: (200, {"version": VERSION}))),
+            _get("/health", Fact(lambda: (200, {"status": "ok"}))),
+            _get("/ready", Fact(self._readiness)),
+            _get("/", Fact(lambda: (200, {"name": "antiphon", "version": VERSION, "paths": "/openapi.json"}))),
+        ]
+
+    def _readiness(self) -> tuple[int, Mapping[str, Any]]:
+        return (503, {"status": "stopping"}) if self.stopping else (200, {"status": "ready"})
+
+    def _done(self, exchange: Exchange) -> None:
+        self.live.discard(exchange)
+        if self._log is not None:
+            self._log(exchange)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or live from start to end."""
+        if scope["type"] == "http":
+            scope["app"] = self  # so that the router raises what it finds wrong, to be told in the right dialect
+            await self._app(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._live(receive, send)
+        else:
+            await send({"type": "websocket.close", "code": 1008})
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        async with anyio.create_task_group() as group:
+            while (await receive())["type"] == "lifespan.startup":
+                group.start_soon(self._look_after, group)
+                await send({"type": "lifespan.startup.complete"})
+            group.cancel_scope.cancel()
+        await self._transport.aclose()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _look_after(self, group: TaskGroup) -> None:
+        """Do for each request under way what is to be done after some time."""
+        while True:
+            await anyio.sleep(_TICK)
+            now = time.perf_counter()
+            for exchange in list(self.live):
+                if (overdue := exchange.look_after(now)) is not None:
+                    group.start_soon(_do, overdue)
+
+    def use(self, config: Config) -> None:
+        """Answer from now on as *config* says; what is under way goes on as it began."""
+        self.gateway = Gateway(config, self._transport)
+
+    def end_all(self) -> None:
+        """End what is under way: streams with an error event, and the others with an error."""
+        for exchange in list(self.live):
+            exchange.give_up("stopping")
+
+
+async def _do(work: Callable[[], Awaitable[None]]) -> None:
+    await work()
+
+
+def _post(path: str, app: Any) -> Route:
+    return Route(path, app, methods=["POST"])
+
+
+def _get(path: str, app: Any) -> Route:
+    return Route(path, app, methods=["GET"])

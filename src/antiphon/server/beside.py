@@ -1,0 +1,123 @@
+"""Floor 6: what is asked besides chats: lists of models, counts of tokens, embeddings, and how the server is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+from antiphon.core import Model
+from antiphon.errors import NotFoundError
+from antiphon.server.exchange import Exchange, Receive, Scope, Send
+from antiphon.server.gateway import Gateway
+from antiphon.wire import json
+from antiphon.wire.codec import Dialect, TokenCounter
+from antiphon.wire.embeddings import OpenAIEmbeddings
+from antiphon.wire.listing import ListedModel
+
+__all__ = ["Count", "Embed", "Fact", "Models"]
+
+DialectOf: TypeAlias = Callable[[Exchange], Dialect]
+
+
+class Models:
+    """Lists what can be asked for, or tells of one of them. An ASGI application.
+
+    Args:
+        dialect: In which a request wants to be answered.
+    """
+
+    def __init__(self, dialect: DialectOf) -> None:
+        self._dialect = dialect
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        exchange: Exchange = scope["exchange"]
+        gateway: Gateway = scope["gateway"]
+        exchange.operation = "models"
+        dialect = self._dialect(exchange)
+
+        listed = [_listed(model) for model in await gateway.models()]
+        name: str | None = scope.get("path_params", {}).get("model")
+        if name is None:
+            body = dialect.encode_models(listed)
+        else:
+            found = next((model for model in listed if model.id == name), None)
+            if found is None:
+                at = exchange.path[: -len(name) - 1]
+                raise NotFoundError(
+                    f"This server has no model {name[:200]!r}; GET {at} lists those it has.",
+                    status=404,
+                    code="model_not_found",
+                    type="not_found_error",
+                )
+            body = dialect.encode_model(found)
+        await exchange.reply(200, body)
+
+
+def _listed(model: Model) -> ListedModel:
+    return ListedModel(id=model.id, provider=model.provider, created=model.created)
+
+
+class Count:
+    """Tells how many input tokens a request has. An ASGI application.
+
+    Args:
+        dialect: Its format, one that can be asked that.
+    """
+
+    def __init__(self, dialect: Dialect) -> None:
+        assert isinstance(dialect, TokenCounter), "a route for counts has a dialect that can say them"
+        self._dialect: Any = dialect
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        exchange: Exchange = scope["exchange"]
+        gateway: Gateway = scope["gateway"]
+        exchange.operation = "count_tokens"
+        async with gateway.turn(exchange):
+            request = self._dialect.decode_request(await exchange.body(gateway.config.limits), exchange.target)
+            exchange.model = request.model
+            prepared = gateway.route(request, exchange, self._dialect.name)
+
+            count = await gateway.core.count(prepared)
+            exchange.losses = prepared.call.losses
+            await exchange.reply(200, self._dialect.encode_token_count(count))
+
+
+class Embed:
+    """Turns texts into vectors, in OpenAI's dialect. An ASGI application."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        exchange: Exchange = scope["exchange"]
+        gateway: Gateway = scope["gateway"]
+        exchange.operation = "embeddings"
+        codec = OpenAIEmbeddings()
+        async with gateway.turn(exchange):
+            body = await exchange.body(gateway.config.limits)
+            request = codec.decode_request(body)
+            exchange.model = request.model
+            base64 = json.decode(body).get("encoding_format") == "base64"
+
+            vectors = await gateway.core.embed_request(request)
+            exchange.provider = vectors.provider or ""
+            exchange.losses = vectors.losses
+            await exchange.reply(200, codec.encode_response(vectors, base64=base64))
+
+
+class Fact:
+    """Tells something of the server itself. An ASGI application.
+
+    Args:
+        fact: Gives the status and the JSON object to answer with.
+    """
+
+    def __init__(self, fact: Callable[[], tuple[int, Mapping[str, Any]]]) -> None:
+        self._fact = fact
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        exchange: Exchange = scope["exchange"]
+        exchange.operation = "status"
+        status, fact = self._fact()
+        await exchange.reply(status, json.encode(fact))

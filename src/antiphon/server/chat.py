@@ -1,0 +1,140 @@
+"""Floor 6: the one endpoint that answers chats, with the dialect as its parameter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import aclosing
+
+from antiphon.core import Prepared
+from antiphon.errors import APIError, BadRequestError
+from antiphon.events import End
+from antiphon.server.exchange import NEVER, Exchange, Receive, Scope, Send
+from antiphon.server.faults import told
+from antiphon.server.gateway import Gateway
+from antiphon.types import ChatRequest
+from antiphon.wire.codec import Dialect, Encoder
+
+__all__ = ["Chat"]
+
+
+class Chat:
+    """Answers chats in one dialect, from any provider. An ASGI application.
+
+    Args:
+        dialect: In which requests are read and answers written.
+        operation: OpenTelemetry's name of what is done, for metrics and the log.
+    """
+
+    def __init__(self, dialect: Dialect, *, operation: str = "chat") -> None:
+        self.dialect = dialect
+        self.operation = operation
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        exchange: Exchange = scope["exchange"]
+        gateway: Gateway = scope["gateway"]
+        exchange.operation = self.operation
+        async with gateway.turn(exchange):
+            request = self._read(await exchange.body(gateway.config.limits), exchange, gateway)
+            prepared = gateway.route(request, exchange, self.dialect.name)
+            answer = _Answer(exchange, prepared, self.dialect, request)
+            try:
+                if request.stream:
+                    exchange.keep_alive = gateway.config.timeouts.keep_alive or NEVER
+                    exchange.idle, exchange.last_words = answer.idle, answer.fail
+                    await answer.stream()
+                else:
+                    await answer.whole()
+            finally:
+                exchange.usage = prepared.watch.usage
+
+    def _read(self, body: bytes, exchange: Exchange, gateway: Gateway) -> ChatRequest:
+        request = self.dialect.decode_request(body, exchange.target)
+        exchange.model, exchange.streamed = request.model, request.stream
+        most = gateway.config.limits.messages
+        if len(request.messages) > most:
+            raise BadRequestError(
+                f"The request has {len(request.messages):,} messages, and this server takes {most:,} at most.",
+                status=400,
+                param="$.messages",
+                type="invalid_request_error",
+            )
+        return request
+
+
+class _Answer:
+    """The answer to one request, as it is written."""
+
+    def __init__(self, exchange: Exchange, prepared: Prepared, dialect: Dialect, request: ChatRequest) -> None:
+        self._exchange = exchange
+        self._prepared = prepared
+        self._dialect = dialect
+        self._request = request
+        self._encoder: Encoder | None = None
+        self._held: list[bytes] = []
+        """What was not sent yet, because the answer has not said anything."""
+
+    async def whole(self) -> None:
+        """Answer in one piece."""
+        completion = await self._prepared.complete()
+        body = self._dialect.encode_response(completion)
+        self._exchange.got_first()
+        self._exchange.losses = self._prepared.call.losses
+        await self._exchange.reply(200, body, self._headers())
+
+    async def stream(self) -> None:
+        """Answer piece by piece: one write an event, the first as soon as the answer says something.
+
+        An error before that becomes a status; one after it, the error event of the dialect.
+        """
+        exchange, watch = self._exchange, self._prepared.watch
+        asked = self._request.but(include_usage=bool(self._request.include_usage))
+        encoder = self._encoder = self._dialect.encoder(asked)
+        try:
+            async with aclosing(self._prepared.events()) as events:
+                async for event in events:
+                    if exchange.first is not None:
+                        await self._write(list(encoder.feed(event)), last=type(event) is End)
+                        continue
+                    self._held += encoder.feed(event)
+                    if not watch.silent:
+                        exchange.got_first()
+                        await self._begin(last=type(event) is End)
+        except Exception as error:
+            if not exchange.started:
+                raise
+            await self.fail(told(error, exchange.id))
+
+    async def idle(self) -> None:
+        """Let a client that has waited long know that it is still worth waiting."""
+        if self._dialect.stream_type == "text/event-stream":
+            await self._begin()
+            await self._exchange.write(b": the answer is on its way\n\n")
+
+    async def _begin(self, *, last: bool = False) -> None:
+        if not self._exchange.started:
+            self._exchange.losses = self._prepared.call.losses
+            await self._exchange.start(200, self._dialect.stream_type, self._headers())
+        held, self._held = self._held, []
+        await self._write(held, last=last)
+
+    async def _write(self, frames: list[bytes], *, last: bool) -> None:
+        if not last:
+            for frame in frames:
+                await self._exchange.write(frame)
+            return
+        for frame in frames[:-1]:
+            await self._exchange.write(frame)
+        await self._exchange.write(frames[-1] if frames else b"", last=True)
+
+    async def fail(self, error: APIError) -> None:
+        """Tell of an error in an answer that has begun."""
+        assert self._encoder is not None, "only streams begin before they are over"
+        self._exchange.failed(error)
+        if not self._exchange.complete:
+            await self._exchange.write(self._encoder.error(error), last=True)
+
+    def _headers(self) -> Mapping[str, str]:
+        """Return what the provider's head says that is worth passing on: its rate limits, and its id of the request."""
+        reply = self._prepared.call.reply_headers
+        return {name: value for name, value in reply.items() if "ratelimit" in name.replace("-", "")}

@@ -1,0 +1,162 @@
+"""Floor 6: what every request passes: its id, its key, its bounds, and whatever goes wrong, told in its dialect."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from urllib.parse import urlsplit
+
+import anyio
+from starlette.exceptions import HTTPException
+
+from antiphon.errors import APIError, APIStatusError, AuthenticationError, NotFoundError, PermissionDeniedError
+from antiphon.server.exchange import Exchange, Left, Receive, Scope, Send, too_slow
+from antiphon.server.faults import stopping, told
+from antiphon.server.gateway import Gateway
+from antiphon.wire.codec import Dialect
+
+__all__ = ["OPEN", "Door"]
+
+OPEN = frozenset({"/health", "/ready"})
+"""The paths that need no key."""
+
+_GRACE = 1.0
+"""Seconds that the last words to a client may take."""
+_LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+_KEY_FIELDS = (b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key")
+
+
+class Door:
+    """Lets requests in, and sees them out. A pure ASGI middleware.
+
+    Args:
+        app: What answers those that are let in.
+        dialect: Which dialect a request speaks, whatever its path.
+        gateway: Gives the settings in force.
+        enter: Is told of each exchange when it begins.
+        done: Is told of each exchange when it is over.
+    """
+
+    def __init__(
+        self,
+        app: Callable[[Scope, Receive, Send], Awaitable[None]],
+        *,
+        dialect: Callable[[Exchange], Dialect],
+        gateway: Callable[[], Gateway],
+        enter: Callable[[Exchange], None],
+        done: Callable[[Exchange], None],
+    ) -> None:
+        self._app = app
+        self._dialect = dialect
+        self._gateway = gateway
+        self._enter = enter
+        self._done = done
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        exchange = Exchange(scope, receive, send)
+        gateway = self._gateway()
+        scope["exchange"], scope["gateway"] = exchange, gateway
+        self._enter(exchange)
+        try:
+            with exchange.attended():
+                try:
+                    _admit(exchange, gateway)
+                    await self._app(scope, receive, send)
+                except Left:
+                    exchange.outcome = "left"
+                except Exception as error:  # whatever it is, the client is told in its own dialect
+                    await self._refuse(exchange, error)
+            await self._see_out(exchange)
+        finally:
+            self._done(exchange)
+
+    async def _see_out(self, exchange: Exchange) -> None:
+        """Say the last words to a client whose request was given up; they may not hold up the server."""
+        if exchange.complete or exchange.outcome == "left":
+            return
+        if exchange.outcome == "slow":
+            exchange.abort()
+            return
+        fault = stopping() if exchange.outcome == "stopping" else too_slow()
+        with anyio.move_on_after(_GRACE, shield=True):
+            if not exchange.started:
+                await self._refuse(exchange, fault)
+            elif exchange.last_words is not None:
+                await exchange.last_words(fault)
+
+    async def _refuse(self, exchange: Exchange, error: Exception) -> None:
+        fault = _routing(error, exchange) if isinstance(error, HTTPException) else told(error, exchange.id)
+        exchange.failed(fault)
+        if not exchange.started:
+            reply = self._dialect(exchange).encode_error(fault)
+            extra = dict(getattr(error, "headers", None) or {}) if isinstance(error, HTTPException) else {}
+            await exchange.refuse(reply, {name.lower(): value for name, value in extra.items()})
+
+
+def _routing(error: HTTPException, exchange: Exchange) -> APIError:
+    if error.status_code == 404:
+        return NotFoundError(
+            f"This server has nothing at {exchange.path[:200]!r}; GET /openapi.json lists what it has.",
+            status=404,
+            type="not_found_error",
+            code="unknown_path",
+        )
+    return APIStatusError(
+        f"{exchange.path[:200]!r} does not take {exchange.method[:20]!r}; GET /openapi.json says what it takes.",
+        status=error.status_code,
+        type="invalid_request_error",
+        code="method_not_allowed",
+    )
+
+
+def _admit(exchange: Exchange, gateway: Gateway) -> None:
+    """Let the request in, or raise what its client is told.
+
+    Without keys the server is for programs on this machine alone. A web page that the user happens to look at is none
+    of them, though its requests come from here too: it is told by its origin, or, where its name was made to point
+    here, by the host it believes to talk to.
+
+    Raises:
+        AuthenticationError: There are keys, and none was given, or a wrong one.
+        PermissionDeniedError: There are none, and the request comes from a web page.
+    """
+    if exchange.path in OPEN:
+        return
+    keys = gateway.config.keys
+    if keys:
+        presented = [_bare(value) for name in _KEY_FIELDS if (value := exchange.header(name))]
+        exchange.key = next(filter(None, map(keys.check, presented)), None)
+        if exchange.key is None:
+            raise _wrong_key(presented)
+        return
+    host = urlsplit(f"//{exchange.header(b'host')}").hostname if exchange.header(b"host") else None
+    if host is not None and host not in _LOCAL_NAMES and host != gateway.config.server.host:
+        raise _web_page("the host that it names is not this machine")
+    origin = exchange.header(b"origin")
+    if origin and origin not in gateway.config.server.cors_origins and "*" not in gateway.config.server.cors_origins:
+        raise _web_page("its origin is not among server.cors_origins")
+
+
+def _bare(value: str) -> str:
+    scheme, _, rest = value.partition(" ")
+    return rest.strip() if rest and scheme.lower() == "bearer" else value
+
+
+def _wrong_key(presented: list[str]) -> AuthenticationError:
+    what = "The key is none of this server's" if presented else "This server wants a key"
+    return AuthenticationError(
+        f"{what}: send one as 'authorization: Bearer …', 'x-api-key', 'api-key' or 'x-goog-api-key'.",
+        status=401,
+        type="authentication_error",
+        code="invalid_api_key",
+    )
+
+
+def _web_page(why: str) -> PermissionDeniedError:
+    return PermissionDeniedError(
+        f"This request seems to come from a web page: {why}. Whoever runs the server can allow it: set keys, or "
+        "name the page's origin in server.cors_origins.",
+        status=403,
+        type="permission_error",
+        code="origin_not_allowed",
+    )

@@ -1,0 +1,295 @@
+"""Floor 6: one request to the server and its answer: reading the one within bounds, writing the other, the record."""
+
+from __future__ import annotations
+
+import math
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Generator, Mapping, MutableMapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal, Protocol, TypeAlias
+
+import anyio
+
+from antiphon.config import Limits
+from antiphon.errors import APIError, APIStatusError
+from antiphon.types import Loss, Usage
+from antiphon.wire.codec import HTTPReply
+
+__all__ = ["NEVER", "Connection", "Exchange", "Left", "Outcome", "Receive", "Scope", "Send", "is_id", "too_slow"]
+
+Scope: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+Outcome: TypeAlias = Literal["ok", "error", "left", "late", "slow", "stopping"]
+"""How it ended: answered; told of an error; the client left, sent its request too slowly, or read the answer too
+slowly; the server stopped."""
+
+NEVER = math.inf
+"""Seconds."""
+_MAX_LOSSES = 20
+_LINGER_BYTES = 64 * 1024 * 1024
+_LINGER_SECONDS = 5.0
+
+
+class Connection(Protocol):
+    """What the server's side of a connection can do for a request that came over it; in `scope["antiphon"]`."""
+
+    leaving: set[Callable[[], None]]
+    """What to call when the client leaves."""
+
+    def abort(self) -> None:
+        """Close it now, whatever is still to be sent."""
+        ...
+
+
+class Exchange:
+    """One request to the server: what is known of it, for its answer and for the log.
+
+    Attributes:
+        id: Of this request, told as `x-request-id`.
+        operation: OpenTelemetry's name of what is asked.
+        key: Name of the client's key, `None` where none is asked for.
+        model: As the client names it, once that is known.
+        streamed: Whether the answer comes in pieces.
+        started, complete: Whether the head of the answer, its last piece was sent.
+        queued: Seconds that it waited for its turn.
+        first: Seconds from its start to the first piece of the answer.
+        losses: What of the request could not be said to the provider.
+        error: The kind of the error that the client was told.
+        outcome: How it ended.
+        idle: What to do when nothing was written for *keep_alive* seconds.
+        last_words: What to do when an answer that has begun is ended before its time.
+    """
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._began = time.perf_counter()
+        self._end: anyio.CancelScope | None = None
+        self._receive = receive
+        self._send = send
+        self._connection: Connection | None = scope.get("antiphon")
+        self._sent = self._began
+        self._writing = self._reading = False
+        self._patience = NEVER
+        self.scope = scope
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        given = self.header(b"x-request-id")
+        self.id = given if is_id(given) else uuid.uuid4().hex
+        self.operation = ""
+        self.key: str | None = None
+        self.model = ""
+        self.provider = ""
+        self.status = 0
+        self.streamed = False
+        self.started = False
+        self.complete = False
+        self.queued = 0.0
+        self.first: float | None = None
+        self.usage: Usage | None = None
+        self.losses: Sequence[Loss] = ()
+        self.error: str | None = None
+        self.outcome: Outcome = "ok"
+        self.keep_alive = NEVER
+        self.idle: Callable[[], Awaitable[None]] | None = None
+        self.last_words: Callable[[APIError], Awaitable[None]] | None = None
+
+    def header(self, name: bytes) -> str:
+        """Return the value of a header field, `""` where there is none."""
+        for field, value in self.scope["headers"]:
+            if field == name:
+                found: str = value.decode("latin-1")
+                return found
+        return ""
+
+    @property
+    def target(self) -> str:
+        """Path and query of the request, as they were sent."""
+        query: bytes = self.scope.get("query_string", b"")
+        path: str = self.scope.get("raw_path", self.path.encode()).decode("latin-1")
+        return f"{path}?{query.decode('latin-1')}" if query else path
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since its start."""
+        return time.perf_counter() - self._began
+
+    def got_first(self) -> None:
+        """Take note that the answer begins to say something."""
+        if self.first is None:
+            self.first = self.seconds
+
+    async def body(self, limits: Limits) -> bytes:
+        """Read the body.
+
+        Raises:
+            APIStatusError: It is too large, comes too slowly, or is packed.
+        """
+        most = limits.body_bytes
+        packing = self.header(b"content-encoding")
+        if packing not in ("", "identity"):
+            raise APIStatusError(
+                "A request body must not be packed: leave out the header field content-encoding.",
+                status=415,
+                type="invalid_request_error",
+            )
+        told = self.header(b"content-length")
+        if told.isascii() and told.isdigit() and int(told) > most:
+            raise _too_large(most)
+        pieces: list[bytes] = []
+        size = 0
+        self._reading, self._patience = True, limits.body_seconds
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise Left
+            if piece := message.get("body", b""):
+                size += len(piece)
+                if size > most:
+                    raise _too_large(most)
+                pieces.append(piece)
+            if not message.get("more_body", False):
+                break
+        self._reading, self._patience = False, limits.write_seconds
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    @contextmanager
+    def attended(self) -> Generator[None, None, None]:
+        """Do something that ends where the client leaves, or `give_up` says so."""
+        connection = self._connection
+        with anyio.CancelScope() as self._end:
+            if connection is not None:
+                connection.leaving.add(self._left)
+            try:
+                yield
+            finally:
+                if connection is not None:
+                    connection.leaving.discard(self._left)
+                self._end = None
+
+    def _left(self) -> None:
+        self.give_up("left")
+
+    def give_up(self, why: Outcome) -> None:
+        """End what is being done for it."""
+        if not self.complete:  # what comes after the last write changes nothing of how it ended
+            self.outcome = why
+        if self._end is not None:
+            self._end.cancel()
+
+    def look_after(self, now: float) -> Callable[[], Awaitable[None]] | None:
+        """Give up on a client that is too slow; return what there is to do where nothing was said for long.
+
+        *now* is by `time.perf_counter`.
+        """
+        if self._reading:
+            if now - self._began - self.queued > self._patience:
+                self.give_up("late")
+        elif self._writing:
+            if now - self._sent > self._patience:
+                self.give_up("slow")
+        elif self.idle is not None and not self.complete and now - self._sent > self.keep_alive:
+            return self.idle
+        return None
+
+    def abort(self) -> None:
+        """Close the connection, whatever is still to be sent."""
+        if self._connection is not None:
+            self._connection.abort()
+
+    def failed(self, error: APIError) -> None:
+        """Take note of the error that the client is told."""
+        self.outcome, self.error = "error", error.kind
+
+    async def start(
+        self, status: int, content_type: str, headers: Mapping[str, str] | None = None, *, size: int = -1
+    ) -> None:
+        """Send the head of the answer; *size* is that of the body, where it is known."""
+        self.status = status
+        self.started = True
+        fields: list[tuple[bytes, bytes]] = [
+            (b"content-type", content_type.encode()),
+            (b"x-request-id", self.id.encode()),
+            (b"server-timing", self._timing().encode()),
+        ]
+        if size >= 0:
+            fields.append((b"content-length", b"%d" % size))
+        else:
+            fields.append((b"cache-control", b"no-cache"))
+            fields.append((b"x-accel-buffering", b"no"))  # nginx before this server would else hold pieces back
+        if self.losses:
+            fields.append((b"x-antiphon-losses", self._receipt().encode("ascii", "backslashreplace")))
+        if headers:
+            fields += [(name.encode(), value.encode("latin-1", "replace")) for name, value in headers.items()]
+        await self._send({"type": "http.response.start", "status": status, "headers": fields})
+
+    async def write(self, data: bytes, *, last: bool = False) -> None:
+        """Send a piece of the body, which goes out at once."""
+        self._sent, self._writing = time.perf_counter(), True
+        self.complete = last
+        await self._send({"type": "http.response.body", "body": data, "more_body": not last})
+        self._writing = False
+
+    async def reply(
+        self,
+        status: int,
+        body: bytes,
+        headers: Mapping[str, str] | None = None,
+        *,
+        content_type: str = "application/json",
+    ) -> None:
+        """Send a whole answer."""
+        await self.start(status, content_type, headers, size=len(body))
+        await self.write(body, last=True)
+
+    async def refuse(self, reply: HTTPReply, more: Mapping[str, str] | None = None) -> None:
+        """Send an error in place of an answer, with *more* header fields; a client still sending hears it, too."""
+        headers = {name: value for name, value in {**reply.headers, **(more or {})}.items() if name != "content-type"}
+        if reply.status not in (408, 413):
+            await self.reply(reply.status, reply.body, headers)
+            return
+        # Closing with unread bytes in the socket would reset the connection, and with it what was just sent.
+        await self.start(reply.status, "application/json", {**headers, "connection": "close"}, size=len(reply.body))
+        await self.write(reply.body)
+        with anyio.move_on_after(_LINGER_SECONDS):
+            size = 0
+            while size < _LINGER_BYTES:
+                message = await self._receive()
+                size += len(message.get("body", b""))
+                if not message.get("more_body", False):
+                    break
+        await self.write(b"", last=True)
+
+    def _timing(self) -> str:
+        timing = f"queue;dur={self.queued * 1000:.1f}"
+        if self.first is not None:
+            timing += f", first;dur={self.first * 1000:.1f}"
+        return f"{timing}, total;dur={self.seconds * 1000:.1f}"
+
+    def _receipt(self) -> str:
+        listed = ", ".join(f"{loss.kind} {loss.path}" for loss in self.losses[:_MAX_LOSSES])
+        more = len(self.losses) - _MAX_LOSSES
+        return f"{listed}, and {more} more" if more > 0 else listed
+
+
+class Left(Exception):
+    """The client left before it had said what it wants."""
+
+
+def is_id(text: str) -> bool:
+    """Tell whether *text* may be the id of a request: it goes into logs and header fields."""
+    return 0 < len(text) <= 128 and text.isascii() and all(c.isalnum() or c in "-_.:" for c in text)
+
+
+def _too_large(most: int) -> APIStatusError:
+    return APIStatusError(
+        f"The request body is larger than the {most:,} bytes that this server takes.",
+        status=413,
+        type="request_too_large",
+    )
+
+
+def too_slow() -> APIStatusError:
+    """Return the error for a body that does not come in time."""
+    return APIStatusError("The request body did not arrive in time.", status=408, type="invalid_request_error")

@@ -1,0 +1,79 @@
+"""Floor 6: what a client of the server is told of an error: the right status, full sentences, nothing of the inside."""
+
+from __future__ import annotations
+
+import logging
+
+from antiphon.catalog import ProviderRow, find_provider
+from antiphon.errors import (
+    AntiphonError,
+    APIError,
+    APIStatusError,
+    InternalServerError,
+    LocalModelError,
+    MissingAPIKeyError,
+    ModelNotFoundError,
+    NotFoundError,
+    PermissionDeniedError,
+    ProviderNotFoundError,
+)
+
+__all__ = ["overloaded", "stopping", "told"]
+
+logger = logging.getLogger("antiphon.server")
+
+
+def told(error: Exception, request_id: str) -> APIError:
+    """Return *error* as a client is told of it; what the client is not told, the log is."""
+    if isinstance(error, APIError):
+        return error
+    if isinstance(error, ModelNotFoundError | ProviderNotFoundError):
+        # What a message about names says holds here too, but for the command, which is on the server's side.
+        return NotFoundError(error.message, status=404, code="model_not_found", type="not_found_error", param="$.model")
+    if isinstance(error, MissingAPIKeyError):
+        return _without_key(error)
+    if isinstance(error, AntiphonError) and not isinstance(error, LocalModelError):
+        logger.error("request %s: %s: %s", request_id, type(error).__name__, error.message)
+        return APIStatusError(
+            f"This server cannot reach that provider as it is set up; its log says why, at the request {request_id}.",
+            status=503,
+            type="server_error",
+        )
+    logger.error("request %s failed", request_id, exc_info=error)
+    return InternalServerError(
+        f"This server failed; its log says why, at the request {request_id}.", status=500, type="server_error"
+    )
+
+
+def overloaded(most: int) -> APIError:
+    """Return the error for a request beyond what the server does at once."""
+    return InternalServerError(
+        f"This server answers {most} requests at once and has no room now; try again in a moment.",
+        status=503,
+        type="overloaded_error",
+        code="overloaded",
+        retry_after=1.0,
+    )
+
+
+def stopping() -> APIError:
+    """Return the error for what a server that stops does not finish."""
+    return InternalServerError(
+        "This server is shutting down and cannot finish the answer; try again.",
+        status=503,
+        type="server_error",
+        code="shutting_down",
+    )
+
+
+def _without_key(error: MissingAPIKeyError) -> APIError:
+    name = error.provider or "of that model"
+    found = find_provider(name) if error.provider else None
+    variables = " or ".join(found.key) if isinstance(found, ProviderRow) else ""
+    way_out = f" Whoever runs it sets {variables} in its environment." if variables else ""
+    return PermissionDeniedError(
+        f"This server has no key for the provider {name!r}.{way_out}",
+        status=403,
+        code="missing_provider_key",
+        type="permission_error",
+    )

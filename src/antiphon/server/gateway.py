@@ -1,0 +1,82 @@
+"""Floor 6: the settings in force and what is made of them; replaced whole when they change."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+
+import anyio
+
+from antiphon.config import Config
+from antiphon.core import Core, Model, Prepared
+from antiphon.server.exchange import Exchange
+from antiphon.server.faults import overloaded
+from antiphon.transport import Transport
+from antiphon.types import ChatRequest
+
+__all__ = ["Gateway"]
+
+_LIST_SECONDS = 60.0
+_FORWARDED: dict[str, tuple[str, ...]] = {"anthropic": ("anthropic-beta", "anthropic-version")}
+"""Header fields of a client that change what a body means, by format; they go to a provider of that format alone."""
+
+
+class Gateway:
+    """What requests are answered with.
+
+    Args:
+        config: The settings.
+        transport: What carries requests to providers; it outlives the settings.
+    """
+
+    def __init__(self, config: Config, transport: Transport) -> None:
+        self.config = config
+        self.core = Core(
+            transport=transport,
+            timeout=config.timeouts.clocks(),
+            strict=config.server.strict,
+            names=config.names,
+        )
+        self._room = anyio.Semaphore(config.limits.concurrent, fast_acquire=True)
+        self._listing = anyio.Lock()
+        self._listed: tuple[float, Sequence[Model]] = (float("-inf"), ())
+
+    @asynccontextmanager
+    async def turn(self, exchange: Exchange) -> AsyncGenerator[None, None]:
+        """Wait for one of the places that there are for requests, and hold it.
+
+        Raises:
+            InternalServerError: None became free in time.
+        """
+        limits = self.config.limits
+        try:
+            self._room.acquire_nowait()
+        except anyio.WouldBlock:
+            before = exchange.seconds
+            with anyio.move_on_after(limits.queue_seconds) as clock:
+                await self._room.acquire()
+            exchange.queued = exchange.seconds - before
+            if clock.cancelled_caught:
+                raise overloaded(limits.concurrent) from None
+        try:
+            yield
+        finally:
+            self._room.release()
+
+    def route(self, request: ChatRequest, exchange: Exchange, format: str) -> Prepared:
+        """Find who answers *request*, which came in *format*."""
+        headers = {name: value for name in _FORWARDED.get(format, ()) if (value := exchange.header(name.encode()))}
+        prepared = self.core.route(request, format=format, headers=headers)
+        exchange.provider = prepared.handler.name
+        return prepared
+
+    async def models(self) -> Sequence[Model]:
+        """List what can be asked for: aliases first; asked of the providers once a minute at most."""
+        async with self._listing:
+            when, listed = self._listed
+            if time.monotonic() - when >= _LIST_SECONDS:
+                aliases = [Model(name, "antiphon") for name in self.config.names.aliases if "*" not in name]
+                listed = (*aliases, *await self.core.models())
+                self._listed = (time.monotonic(), listed)
+            return listed
