@@ -23,7 +23,7 @@ from antiphon.errors import (
     ResponseTooLargeError,
     StreamError,
 )
-from antiphon.events import Event, TextDelta, fold
+from antiphon.events import Event, Folder, TextDelta, fold
 from antiphon.handler import Call
 from antiphon.testing import Upstream
 from antiphon.transport import Timeout
@@ -268,6 +268,35 @@ async def test_blocks_go_back_to_their_maker_alone() -> None:
     with pytest.raises(BadRequestError, match="strict=True"):
         await play(endpoint(strictly), REQUEST.but(messages=(alone, Message.user("hi"))), Call(strict=True))
     assert strictly.log == []
+
+
+@pytest.mark.anyio
+async def test_receipts_point_into_the_callers_request() -> None:
+    """What the format cannot say is told where the caller has it, though things before it were left out earlier."""
+    block = Opaque("openai-chat", {"type": "sealed"})
+    gone = Message("assistant", (block,), provider="other")
+    result = ToolResult("c", (block, Opaque("gemini", {}), Text("y")), is_error=True)
+    theirs = Message("user", (block, Text("x"), result), provider="other")
+    unknown = Message("user", (Text("z"), Opaque("gemini", {"fileData": {}})))
+    call = Call()
+    await play(endpoint(Scripted(WHOLE)), REQUEST.but(messages=(gone, theirs, unknown)), call)
+    assert [loss.path for loss in call.losses if "'other' alone" not in loss.reason] == [
+        "$.messages[1].parts[2].is_error",
+        "$.messages[2].parts[1]",
+    ]
+
+
+@pytest.mark.anyio
+async def test_what_came_of_a_whole_answer_that_broke() -> None:
+    """The piece of a whole answer that came beside an error is passed on before it, so another try is not worth it."""
+    body = {"choices": [{"message": {"content": "Half"}, "error": {"code": 502, "message": "Died"}}]}
+    folder = Folder()
+    with pytest.raises(StreamError, match="Died") as caught:  # noqa: PT012 - what came before is looked at as well
+        async for event in endpoint(Scripted(msgspec.json.encode(body)))(REQUEST, Call()):
+            folder.add(event)
+    received = folder.completion()
+    assert (received.content, received.choices[0].finish_reason) == ("Half", None)
+    assert (caught.value.status, caught.value.retryable) == (502, False)
 
 
 # --- how it listens

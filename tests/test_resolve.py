@@ -17,9 +17,11 @@ from antiphon.catalog import ProviderRow
 from antiphon.endpoint import Endpoint
 from antiphon.errors import AntiphonError, MissingAPIKeyError, ModelNotFoundError, ProviderNotFoundError
 from antiphon.handler import Provider
+from antiphon.http.exchange import HTTPTransport
 from antiphon.local import DEFAULT_NAME
-from antiphon.resolve import DEFAULT_MODEL, Resolver, default_model
+from antiphon.resolve import DEFAULT_MODEL, Names, Resolver, default_model
 from antiphon.testing import Fault, ProviderMock, Script, SeenRequest, Upstream
+from antiphon.wire.openai_chat import OpenAIChat
 
 KEY = "sk-canary-0123456789abcdef"
 OTHER = "sk-another-0123456789abcdef"
@@ -411,3 +413,181 @@ def test_a_model_that_is_no_name() -> None:
     """A model that is no string is an error that shows what one looks like."""
     with pytest.raises(TypeError, match="a string such as"):
         resolver().find(5)  # type: ignore[arg-type]
+
+
+# --- names that go before the catalog's
+
+
+def named(**names: Any) -> Resolver:
+    """A resolver with names of its own, that can send nothing."""
+    return resolver(names=Names(**names))
+
+
+ALIASES = {
+    "fast": "echo/small",
+    "faster": "fast",
+    "claude-*": "echo/anthropic-*",
+    "claude-3-*": "echo/old",
+    "claude-3-opus": "echo/opus",
+    "*": "echo/any-*",
+    "echo/big-*": "echo/huge-*",
+}
+
+
+@pytest.mark.parametrize(
+    ("model", "found"),
+    [
+        ("fast", "small"),
+        ("faster", "small"),
+        ("claude-4", "anthropic-4"),
+        ("claude-", "any-claude-"),
+        ("claude-3-haiku", "old"),
+        ("claude-3-opus", "opus"),
+        ("claude-3-opus-2", "old"),
+        ("claude-*", "anthropic-*"),
+        ("gpt-5", "any-gpt-5"),
+        ("echo/big-one", "huge-one"),
+        ("echo/fast", "fast"),
+        ("echo/claude-4", "claude-4"),
+    ],
+)
+def test_aliases(model: str, found: str) -> None:
+    """An alias leads on until the name is none; an exact one goes first, then the longest before a star."""
+    assert named(aliases=ALIASES, providers={"echo": Script()}).find(model)[1] == found
+
+
+@pytest.mark.parametrize(
+    "aliases", [{"a": "a"}, {"a": "b", "b": "a"}, {"a": "b-1", "b-*": "c-*", "c-*": "a"}, {"*": "x"}, {"a/*": "a/b-*"}]
+)
+def test_aliases_in_a_circle(aliases: dict[str, str]) -> None:
+    """Aliases that lead in a circle are an error that names one of them."""
+    model = next(iter(aliases)).replace("*", "1")
+    with pytest.raises(ModelNotFoundError, match="leads back to itself"):
+        named(aliases=aliases).find(model)
+
+
+def test_the_catalogs_aliases_hold_beside_them() -> None:
+    """An alias may lead to one of the catalog, and the catalog's hold where no other goes first."""
+    assert named(aliases={"mine": "local"}).find("mine")[1] == DEFAULT_NAME
+    assert named(aliases={"mine": "local"}).find("local")[1] == DEFAULT_NAME
+    assert named(aliases={"local": "echo/x"}, providers={"echo": Script("x")}).find("local")[1] == "x"
+
+
+@pytest.mark.parametrize(
+    ("model", "error", "match"),
+    [
+        ("fist", ModelNotFoundError, "Did you mean 'fast'[?]"),
+        ("gpt-6", ModelNotFoundError, "Did you mean 'gpt-4' or 'openai/gpt-6'"),
+        ("mine", ModelNotFoundError, "'mine' is only a provider.*'mine/<model>'"),
+        ("minn", ModelNotFoundError, "'mine/<model>'"),
+        ("mime/x", ProviderNotFoundError, "Did you mean 'mine'"),
+        ("opnai/x", ProviderNotFoundError, "Did you mean 'openai'"),
+    ],
+)
+def test_near_names(model: str, error: type[Exception], match: str) -> None:
+    """An unknown name is an error whose near matches have aliases and providers of these names among them."""
+    with pytest.raises(error, match=match) as raised:
+        named(aliases={"fast": "mine/x", "gpt-4": "mine/x", "fisty*": "mine/x"}, providers={"mine": Script()}).find(
+            model
+        )
+    assert "fisty" not in str(raised.value)
+
+
+def test_providers_of_these_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A provider of these names goes before one of the catalog, by each of its spellings and as `provider`."""
+    monkeypatch.setenv("GEMINI_API_KEY", KEY)
+    script = Script("mine")
+    found = named(providers={"gemini": script})
+    for model in ("gemini/x", "google/x", "Google/x", " GEMINI/x"):
+        assert found.find(model) == (script, "x")
+    assert found.find("x", "google") == (script, "x")
+    assert resolver().find("google/x")[0].name == "gemini"
+    assert next(iter(found.known().items())) == ("gemini", script)
+    assert set(found.known()) == set(catalog.providers())
+
+
+def test_a_class_of_these_names_is_made_once() -> None:
+    """A class among these names keeps its instance."""
+    found = named(providers={"mine": ProviderMock})
+    first, second = found.find("mine/a")[0], found.find("mine/b")[0]
+    assert first is second
+
+
+def test_providers_that_are_switched_off() -> None:
+    """A provider that was taken away is neither found, by any of its spellings, nor listed."""
+    found = named(without={"gemini", "mine"}, providers={"mine": Script()})
+    for name in ("gemini", "google", "mine"):
+        with pytest.raises(ProviderNotFoundError, match=f"'{name}' is switched off"):
+            found.find(f"{name}/x")
+    assert set(found.known()) == set(catalog.providers()) - {"gemini"}
+
+
+def test_keys_of_these_names(upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key of these names goes before the environment's, and after the one of the call."""
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("GROQ_API_KEY", KEY)
+    names = Names(keys={"openai": Secret(OTHER)})
+    rows = {name: catalog.find_provider(name) for name in ("openai", "groq", "mistral")}
+    assert all(isinstance(row, ProviderRow) for row in rows.values())
+    keys: Any = {name: names.key(row) for name, row in rows.items() if isinstance(row, ProviderRow)}
+    assert keys == {"openai": Secret(OTHER), "groq": Secret(KEY), "mistral": None}
+    made = resolver(names=names)
+    one = made.find("openai/m")[0]
+    assert isinstance(one, Endpoint)
+    assert one is not resolver(names=names, api_key=KEY).find("openai/m")[0]
+    assert KEY not in repr(vars(made))
+    assert OTHER not in repr(names)
+
+
+def test_a_row_with_a_key_of_these_names(upstream: Upstream) -> None:
+    """A row that names no variable takes the key that these names have for it."""
+    row = ProviderRow(id="mine", name="Mine", codec="openai-chat", base_url=upstream.base_url)
+    names = Names(providers={"mine": row}, keys={"mine": Secret(OTHER)})
+    handler, model = Resolver(HTTPTransport(), names=names).find("mine/m")
+    assert ChatCompletion.create(model, "hi", handler) == "Hello there"
+    assert seen(upstream).headers["authorization"] == f"Bearer {OTHER}"
+
+
+def test_the_default_of_these_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The default model of these names goes before the environment's, and may be an alias."""
+    monkeypatch.setenv("ANTIPHON_MODEL", "echo/environment")
+    names = {"providers": {"echo": Script()}, "aliases": {"fast": "echo/small"}}
+    assert named(**names, default_model="fast").find("")[1] == "small"
+    assert named(**names).find("")[1] == "environment"
+
+
+def test_files_that_may_be_named() -> None:
+    """Where files are listed, a model's file is found by an alias for it, and no caller can name another."""
+    names = {"aliases": {"mine": "local//m/a.gguf", "dir-*": "local//m/*.gguf"}, "files": {"/m/a.gguf"}}
+    assert named(**names).find("mine")[1] == "/m/a.gguf"
+    assert named(**names).find("local")[1] == DEFAULT_NAME
+    for model in ("local//m/b.gguf", "dir-b", "local/B.GGUF", "local/~/a.gguf"):
+        with pytest.raises(ModelNotFoundError, match="where an alias in the configuration names it"):
+            named(**names).find(model)
+    assert named().find("local//m/b.gguf")[1] == "/m/b.gguf"
+
+
+# --- answers that are written again
+
+
+def exact(handler: Any) -> bool:
+    """Whether the answers of an endpoint remember how they were written."""
+    assert isinstance(handler, Endpoint)
+    assert isinstance(handler.codec, OpenAIChat)
+    return handler.codec.exact
+
+
+def test_answers_to_the_letter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the provider speaks the format that the answer is to have, it is remembered to the letter."""
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    found = resolver()
+    plain, same, other = (found.find("openai/m", exact_for=name)[0] for name in (None, "openai-chat", "anthropic"))
+    assert [exact(handler) for handler in (plain, same, other)] == [False, True, False]
+    assert plain is other
+    assert same is found.find("openai/m2", exact_for="openai-chat")[0]
+    server = resolver(base_url="http://localhost/v1")
+    assert exact(server.find("m", exact_for="openai-chat")[0])
+    assert not exact(server.find("m")[0])
+    assert server.find("m")[0] is server.find("m")[0]
+    for provider in ("openai", None):
+        assert exact(resolver(base_url="http://localhost/v1", provider=provider).find("m", exact_for="openai-chat")[0])

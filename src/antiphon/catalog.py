@@ -71,6 +71,9 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Whether a file may be told by its URL, in the place of its data."""
     unsupported: tuple[str, ...] = ()
     """Request fields that are refused with an error."""
+    thinking_models: tuple[str, ...] = ()
+    """How names of models begin that think unless told not to. Whatever thinks there refuses a `tool_choice` that
+    forces a call."""
     deployments: bool = False
     """Whether a model is a deployment that stands in the path, as with classic Azure."""
 

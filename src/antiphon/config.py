@@ -26,7 +26,7 @@ from antiphon.resolve import Names
 from antiphon.toml_file import TOMLFile
 from antiphon.transport import Timeout
 
-__all__ = ["Config", "Limits", "ServerSettings", "Timeouts", "config_path", "load", "user_path"]
+__all__ = ["Config", "Limits", "ServerSettings", "Timeouts", "config_path", "is_loopback", "load", "user_path"]
 
 _YEAR = 366 * 24 * 3600
 
@@ -205,7 +205,7 @@ class _Loading:
             keys=keys,
             names=read_names(self.file, self._default_model()),
             path=self.file.path,
-            warnings=tuple(self._warnings()),
+            warnings=tuple(self._warnings(server, keys)),
         )
         self._note_tables()
         return msgspec.structs.replace(config, origins=MappingProxyType(self._origins))
@@ -272,7 +272,7 @@ class _Loading:
     def _check_server(self, server: ServerSettings, keys: AccessKeys) -> None:
         """Note what is wrong with where the server is to be, and with who may call it."""
         _, where = self._said.get("server.host", (None, None))
-        loopback = _is_loopback(server.host)
+        loopback = is_loopback(server.host)
         if loopback is None:
             self.file.fault("must be an address or the name of a host, without a port.", "server", "host", where=where)
         elif not (loopback or keys or self.file.table("keys") or os.environ.get(_SERVER_KEYS, "").strip()):
@@ -287,16 +287,21 @@ class _Loading:
                 words = f"must hold '*', or origins such as 'https://chat.example'; number {number} is neither."
                 self.file.fault(words, "server", "cors_origins")
 
-    def _warnings(self) -> Iterator[str]:
+    def _warnings(self, server: ServerSettings, keys: AccessKeys) -> Iterator[str]:
         tables: list[Any] = list(self.file.table("providers").values())
-        keys = any("key" in table for table in tables if isinstance(table, dict))
-        if keys and self.file.path is not None and os.name == "posix":
+        told = any("key" in table for table in tables if isinstance(table, dict))
+        if told and self.file.path is not None and os.name == "posix":
             mode = stat.S_IMODE(self.file.path.stat().st_mode)
             if mode & 0o077:
                 yield (
                     f"{self.file.path} holds keys of providers, and others on this machine can read it: "
                     f"chmod 600 {self.file.path}, or name a variable with key_env."
                 )
+        if "*" in server.cors_origins and not keys:
+            yield (
+                "server.cors_origins lets every web page call the server, and there is no key: so any page that is "
+                "looked at on this machine can use the keys of its providers. Name the pages, or make a key."
+            )
 
     def _note_tables(self) -> None:
         for alias in self.file.table("aliases"):
@@ -306,7 +311,7 @@ class _Loading:
                 self._origins[f"providers.{provider_id(name)}.{field}"] = self.file.where("providers", name, field)
 
 
-def _is_loopback(host: str) -> bool | None:
+def is_loopback(host: str) -> bool | None:
     """Tell whether only this machine can reach *host*; `None`: it is no host."""
     try:
         return ipaddress.ip_address(host).is_loopback

@@ -238,16 +238,19 @@ class Core:
     def route(self, request: ChatRequest, *, format: str, headers: dict[str, str] | None = None) -> Prepared:
         """Find who answers a request that came in *format*, whose model says so.
 
-        A provider of the same format is heard to the letter, so that its answer can be passed on as it was.
+        A provider of the same format is heard to the letter, so that its answer can be passed on as it was: a whole
+        one is in `call.body`, the events of a stream remember it.
 
         Args:
             request: The request; its `model` is as a caller names it.
             format: Name of the format in which it was read and its answer is wanted.
             headers: Further header fields for the provider, by lower-case name.
         """
-        handler, name = self._resolver.find(request.model, exact_for=format)
+        handler, name = self._resolver.find(request.model, exact_for=format if request.stream else None)
         tags = isinstance(handler, Endpoint) and handler.think_tags
         call = Call(timeout=self._timeout, strict=self._strict, headers=headers)
+        if isinstance(handler, Endpoint) and handler.codec.name == format and not request.stream and not tags:
+            call.body = []
         request = request.but(model=name)
         return Prepared(handler, request, call, separate_usage=bool(request.include_usage), think_tags=tags)
 

@@ -102,7 +102,9 @@ class Endpoint:
                     raise self.codec.decode_error(reply.status, reply.headers, await _error_body(reply))
                 call.reply_headers = {name: value for name, value in reply.headers.items() if _tells(name)}
                 decoder = self.codec.decoder(request, reply.content_type)
+                keep = _keeper(reply, call)
                 async for data in reply:
+                    keep(data)
                     said = False
                     for event in decoder.feed(data):
                         if waiting:
@@ -230,15 +232,17 @@ class Endpoint:
 
     def _written(self, request: ChatRequest, call: Call, write: Callable[[ChatRequest], HTTPRequest]) -> HTTPRequest:
         losses: tuple[Loss, ...] = ()
+        moved: dict[str, str] = {}
         if not all(message.provider in (None, self.name) for message in request.messages):
-            request, losses = self._without_foreign_state(request)
+            request, losses = self._without_foreign_state(request, moved)
         try:
             http = write(request)
         except (UnicodeEncodeError, TypeError) as error:
             # The error itself has the text in question in its attributes, which may be private.
             reason = "a lone surrogate is no character" if isinstance(error, UnicodeEncodeError) else str(error)
             raise BadRequestError(f"The request cannot be written as JSON: {reason}.", status=400, param="$") from None
-        self._receipt(losses + http.losses, call)
+        later = (Loss(loss.kind, _origin(loss.path, moved), loss.reason) for loss in http.losses)
+        self._receipt((*losses, *later), call)
         return http
 
     def _receipt(self, losses: tuple[Loss, ...], call: Call) -> None:
@@ -252,16 +256,23 @@ class Endpoint:
                 param=losses[0].path,
             )
 
-    def _without_foreign_state(self, request: ChatRequest) -> tuple[ChatRequest, tuple[Loss, ...]]:
-        """Leave out of each message what only the provider that wrote it may see again."""
+    def _without_foreign_state(
+        self, request: ChatRequest, moved: dict[str, str]
+    ) -> tuple[ChatRequest, tuple[Loss, ...]]:
+        """Leave out of each message what only the provider that wrote it may see again.
+
+        Where what is left then stands goes to *moved*, with where it stood.
+        """
         messages: list[Message] = []
         losses: list[Loss] = []
         for place, message in enumerate(request.messages):
+            path, now = f"$.messages[{place}]", f"$.messages[{len(messages)}]"
+            moved[now] = path
             if message.provider not in (None, self.name):
                 secrets: list[str] = []
-                said = _public(message, f"$.messages[{place}]", secrets)
+                said = _public(message, path, secrets, now, moved)
                 reason = f"This is for {message.provider!r} alone to see."
-                losses += (Loss("dropped", path, reason) for path in secrets)
+                losses += (Loss("dropped", secret, reason) for secret in secrets)
                 if message.parts and not said.parts:
                     continue  # nothing is left of it, and many servers refuse a message that is empty
                 message = said
@@ -290,6 +301,12 @@ class Endpoint:
             text = msgspec.json.encode(error.body).decode()
             if (clean := redact(text, *secrets)) != text:
                 error.body = msgspec.json.decode(clean)
+
+
+def _keeper(reply: Reply, call: Call) -> Callable[[bytes], object]:
+    """Return what to do with the bytes of *reply*: keep those of a whole answer, if the caller wants them."""
+    whole = reply.content_type.partition(";")[0].strip().lower() == "application/json"
+    return call.body.append if whole and call.body is not None else len
 
 
 _KEY_FIELDS = ("authorization", "x-api-key", "api-key", "x-goog-api-key", "proxy-authorization", "cookie")
@@ -328,8 +345,11 @@ _INSIDE: Mapping[type, str] = {Message: "parts", ToolResult: "content", Text: "a
 """Where a node has others inside."""
 
 
-def _public(node: N, path: str, secrets: list[str]) -> N:
-    """Return *node*, at *path*, without what only who wrote it may see again; the paths of that go to *secrets*."""
+def _public(node: N, path: str, secrets: list[str], now: str, moved: dict[str, str]) -> N:
+    """Return *node*, from *path*, without what only who wrote it may see again; the paths of that go to *secrets*.
+
+    It will be at *now*; where what is inside it will be goes to *moved*, with where it was.
+    """
     secrets += (f"{path}.{field}" for field in _opaque(node))
     changes: dict[str, Any] = {"extra": None, "form": None}
     if isinstance(node, Reasoning):
@@ -341,9 +361,19 @@ def _public(node: N, path: str, secrets: list[str]) -> N:
             if isinstance(item, Opaque):
                 secrets.append(below)
             else:
-                kept.append(_public(item, below, secrets))
+                then = f"{now}.{field}[{len(kept)}]"
+                moved[then] = below
+                kept.append(_public(item, below, secrets, then, moved))
         changes[field] = tuple(kept)
     return msgspec.structs.replace(node, **changes)
+
+
+def _origin(path: str, moved: Mapping[str, str]) -> str:
+    """Return where in the caller's request that stood which is at *path* after things were *moved*."""
+    for end in range(len(path), 0, -1):
+        if path[end - 1] == "]" and (before := moved.get(path[:end])) is not None:
+            return before + path[end:]
+    return path
 
 
 def _opaque(node: Node) -> list[str]:

@@ -58,9 +58,10 @@ class Call:
         losses: The receipt: what of the request could not cross. Filled by whoever writes the upstream request.
         headers: Further headers for the upstream, by lower-case name.
         reply_headers: What the reply's header said of the request: its ids and the rate limits. Set by who read it.
+        body: The pieces of a whole answer as they came, for a caller who has put a list here to pass them on.
     """
 
-    __slots__ = ("headers", "losses", "reply_headers", "strict", "timeout")
+    __slots__ = ("body", "headers", "losses", "reply_headers", "strict", "timeout")
 
     def __init__(
         self, *, timeout: Timeout | None = None, strict: bool = False, headers: dict[str, str] | None = None
@@ -70,6 +71,7 @@ class Call:
         self.losses: list[Loss] = []
         self.headers = headers or {}
         self.reply_headers: dict[str, str] = {}
+        self.body: list[bytes] | None = None
 
 
 @runtime_checkable

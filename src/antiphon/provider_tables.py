@@ -51,8 +51,11 @@ def read_names(file: TOMLFile, default: tuple[str, str | None] | None) -> Names:
     *default* is the default model, with where it was set, if not in the file; `None` where nobody set one.
     """
     providers = _Providers(file)
-    for name in file.table("providers"):
-        providers.read(name)
+    for name, table in file.table("providers").items():
+        if isinstance(table, dict):
+            providers.read(name)
+        else:
+            file.table("providers", name)  # which notes that it is none
     names = Names(
         providers=providers.rows,
         without=frozenset(providers.without),
@@ -153,7 +156,7 @@ class _Providers:
             elif (
                 read := self._file.read(value, FIELDS[field], *path, words=_WORDS[FIELDS[field]])
             ) is not msgspec.UNSET:
-                if read == "":
+                if isinstance(read, str) and not read.strip():
                     self._file.fault("must not be empty: leave it out, or say something.", *path)
                 else:
                     said[field] = read

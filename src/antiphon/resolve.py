@@ -93,6 +93,7 @@ def _codec(row: ProviderRow, *, exact: bool) -> Codec:
             file_urls=quirks.file_urls,
             provider=row.id,
             unsupported=quirks.unsupported,
+            thinking_models=quirks.thinking_models,
             exact=exact,
         )
     if row.codec not in _FORMATS:

@@ -134,7 +134,7 @@ class TOMLFile:
         *where* is said in place of file and line, if the setting came from elsewhere; *line* if it is known better.
         """
         line = 0 if where else self.line(*path) if line is None else line
-        fault = (line, f"{where or f'{self.path}:{line}'}: {path_text(path)} {words}")
+        fault = (line, f"{where or f'{self.path}:{line}'}: {path_text(path)} {' '.join(words.split())}")
         if fault not in self._faults:  # a table that is none is looked at more than once
             self._faults.append(fault)
 
@@ -192,8 +192,8 @@ def _text(path: Path) -> str:
 
 
 def _kind_of(value: object) -> str:
-    kinds: dict[type, str] = {str: "a text", list: "a list", dict: "a table"}
-    return kinds.get(type(value), f"a {type(value).__name__}")
+    kinds: dict[type, str] = {str: "a text", list: "a list", dict: "a table", bool: "a truth value"}
+    return kinds.get(type(value), "a number" if isinstance(value, int | float) else f"a {type(value).__name__}")
 
 
 def _fault_line(error: tomllib.TOMLDecodeError, text: str) -> int:

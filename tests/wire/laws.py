@@ -7,17 +7,20 @@ JSON values are small on purpose: what breaks a codec is odd shapes, not length.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import msgspec
 from hypothesis import strategies as st
 
-from antiphon.completion import Completion
+from antiphon.completion import Choice, Completion
+from antiphon.errors import StreamError
 from antiphon.events import End, Event, Finish, fold, unfold
 from antiphon.types import Annotation, Audio, ChatRequest, File, FinishReason, Image, Tool, ToolCall, Usage
 from antiphon.wire import json
-from antiphon.wire.codec import Codec
+from antiphon.wire.codec import Codec, Decoder
 from antiphon.wire.sse import SSEDecoder
+from tests.wire.rewinding import Rewinder
 
 SSE = "text/event-stream"
 JSON = "application/json"
@@ -94,6 +97,71 @@ def check_every_split(codec: Codec, request: ChatRequest, body: bytes) -> None:
     assert whole == decoded(codec, request, (body[place : place + 1] for place in range(len(body))))
     for cut in range(1, len(body)):
         assert whole == decoded(codec, request, (body[:cut], body[cut:])), f"split at {cut}"
+
+
+def check_every_cut(codec: Codec, request: ChatRequest, body: bytes, content_type: str = SSE) -> None:
+    """Law 1 for all bytes of a stream: split in two anywhere it gives the same events, cut short anywhere no finish.
+
+    A stream is looked at frame by frame: from one byte that completes something to the next. Where the decoder is the
+    same before a frame's last byte however the bytes before it were split, it gives the same from there on, and there
+    is no need to see what. So the time this takes grows with the stream as long as its frames do not.
+    """
+    decoder = codec.decoder(request, content_type)
+    whole = told(partial(decoder.feed, body))
+    whole += () if isinstance(whole[-1], str) else told(decoder.close)
+    complete = None if isinstance(whole[-1], str) else fold(whole).choices
+    decoder = codec.decoder(request, content_type)
+    rewind, begin = Rewinder(decoder), 0
+    received: list[Any] = []
+    check_end(decoder, received, complete)
+    for end in range(1, len(body) + 1):
+        rewind()
+        made = told(partial(decoder.feed, body[begin:end]))
+        if made:
+            after = rewind.changes()
+            check_splits(decoder, rewind, body[begin : end - 1])
+            assert made == told(partial(decoder.feed, body[end - 1 : end]))
+            assert after == rewind.changes()
+            received += made
+            if isinstance(made[-1], str):
+                break
+            rewind, begin = Rewinder(decoder), end
+        check_end(decoder, received, complete)
+    else:
+        rewind()
+        check_splits(decoder, rewind, body[begin:])
+        received += told(decoder.close)
+    assert whole == received
+
+
+def told(step: Callable[[], Iterable[Event]]) -> list[Any]:
+    """Return the events of *step*, and last, where it ends with an error, the words of that."""
+    events: list[Any] = []
+    try:
+        events += step()
+    except StreamError as error:
+        events.append(str(error))
+    return events
+
+
+def check_splits(decoder: Decoder, rewind: Rewinder, data: bytes) -> None:
+    """Fail if it makes a difference to *decoder* where *data*, which completes nothing, is split; leave it fed."""
+    rewind()
+    assert not [*decoder.feed(data)]
+    same = rewind.changes()
+    for cut in range(1, len(data)):
+        rewind()
+        assert not [*decoder.feed(data[:cut]), *decoder.feed(data[cut:])], f"split at {cut} of {data!r:.200}"
+        assert same == rewind.changes(), f"split at {cut} of {data!r:.200}"
+
+
+def check_end(decoder: Decoder, received: list[Event], complete: tuple[Choice, ...] | None) -> None:
+    """Fail if the end of the body after the events *received* makes an answer that is not the *complete* one."""
+    last = told(decoder.close)
+    if isinstance(last[-1], str):
+        assert not any(isinstance(event, Finish | End) for event in last)
+    else:
+        assert complete == fold([*received, *last]).choices
 
 
 def check_folding(completion: Completion) -> None:

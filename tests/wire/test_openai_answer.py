@@ -293,6 +293,25 @@ def test_usage_adds_up() -> None:
     assert (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens) == (5, 14, 19)
 
 
+@given(*[laws.counts] * 4, st.booleans(), st.booleans())
+def test_the_buckets_add_up_to_what_is_billed(
+    uncached: int, cached: int, visible: int, reasoning: int, apart: bool, total: bool
+) -> None:
+    """The buckets are disjoint and their sum is the total, whether reasoning counts in the completion or beside it."""
+    source = {
+        "prompt_tokens": uncached + cached,
+        "completion_tokens": visible if apart else visible + reasoning,
+        "prompt_tokens_details": {"cached_tokens": cached},
+        "completion_tokens_details": {"reasoning_tokens": reasoning},
+    }
+    if total or apart:
+        source["total_tokens"] = uncached + cached + visible + reasoning
+    usage = decode_usage(source)
+    assert (usage.input_uncached, usage.input_cache_read) == (uncached, cached)
+    assert (usage.output_visible, usage.output_reasoning) == (visible, reasoning)
+    assert (usage.prompt_tokens, usage.total_tokens) == (uncached + cached, uncached + cached + visible + reasoning)
+
+
 # Writing
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -123,6 +124,34 @@ def test_answers_survive_a_round(exchanges: list[Exchange]) -> None:
 def decoded(exchange: Exchange, data: bytes) -> Completion:
     """Return the answer in *data*."""
     return fold(laws.decoded(CODEC, request_of(exchange), [data], exchange.content_type or ""))
+
+
+def billed(exchange: Exchange) -> dict[str, Any] | None:
+    """Return the recorded usage: of a stream the last that any frame has, be it under `x_groq`."""
+    frames = laws.frames(exchange.content) if is_stream(exchange) else [json.decode(exchange.content)]
+    told = [frame.get("usage") or (frame.get("x_groq") or {}).get("usage") for frame in frames]
+    return next(filter(None, reversed(told)), None)
+
+
+def test_usage_adds_up(exchanges: list[Exchange]) -> None:
+    """The buckets of each answer, whole or streamed, add up to the total that was recorded as billed."""
+
+    def check(exchange: Exchange) -> None:
+        usage, told = decoded(exchange, exchange.content).usage, billed(exchange)
+        if told is None:
+            assert usage is None
+            return
+        assert usage is not None
+        buckets = (usage.input_uncached, usage.input_cache_read, usage.input_cache_write)
+        outputs = (usage.output_visible, usage.output_reasoning)
+        assert sum(count or 0 for count in buckets) == told["prompt_tokens"]
+        assert sum(count or 0 for count in (*buckets, *outputs)) == told["total_tokens"] == usage.total_tokens
+        assert usage.output_reasoning == (told.get("completion_tokens_details") or {}).get("reasoning_tokens")
+        assert usage.cost == told.get("cost")
+
+    some = [*answered(exchanges, stream=True), *answered(exchanges, stream=False)]
+    check_all(some, check)
+    assert sum(billed(exchange) is not None for exchange in some) > len(some) // 2
 
 
 def test_errors_inside(exchanges: list[Exchange]) -> None:

@@ -77,6 +77,32 @@ def test_error_in_place_of_a_whole_answer(fault: dict[str, Any], message: str) -
     assert str(error).endswith(f": {message}")
 
 
+@pytest.mark.parametrize("place", ["choice", "beside"])
+def test_an_error_beside_part_of_a_whole_answer(place: str) -> None:
+    """What a whole answer holds beside an error is told before it, without a finish, as a stream tells it."""
+    choice = {**FAILED["choices"][0], "message": {"role": "assistant", "content": "Half an"}}
+    whole = {"id": "c", "model": "m", "choices": [choice], "usage": {"prompt_tokens": 3, "completion_tokens": 2}}
+    if place == "beside":
+        whole["error"] = choice.pop("error")
+    received, error = broken(json.encode(whole), WHOLE, laws.JSON)
+    assert str(error).endswith(": Died")
+    told = fold(received)
+    (only,) = told.choices
+    assert (told.content, only.finish_reason, only.native_finish_reason) == ("Half an", None, None)
+    assert told.usage is not None
+    assert (told.id, told.usage.total_tokens) == ("c", 5)
+    assert error.received == told
+
+
+@pytest.mark.parametrize("message", [{"content": ""}, None, {"content": 5}])
+def test_an_error_beside_nothing(message: object) -> None:
+    """Where there is nothing beside the error, or nothing that can be read, nothing is told but the error."""
+    whole = {"choices": [{**FAILED["choices"][0], "message": message}]}
+    received, error = broken(json.encode(whole), WHOLE, laws.JSON)
+    assert str(error).endswith(": Died")
+    assert (received, error.received) == ([], None)
+
+
 def test_an_error_for_a_list_of_models() -> None:
     """An error in place of the list says what the provider said."""
     with pytest.raises(StreamError, match="Died") as caught:

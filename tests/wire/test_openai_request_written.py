@@ -22,6 +22,7 @@ from antiphon.types import (
     Text,
     Tool,
     ToolCall,
+    ToolName,
     ToolResult,
 )
 from antiphon.wire import json
@@ -142,6 +143,36 @@ def test_a_provider_that_refuses_fields() -> None:
     """Fields that a provider refuses are left out; those that were set are on the receipt."""
     codec = OpenAIChat(unsupported=("seed", "user"))
     assert suited(codec, seed=7) == ({"model": "m", "messages": []}, ["$.seed"])
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "thinks"),
+    [
+        ("m-1", {}, False),
+        ("deep-1", {}, True),
+        ("m-1", {"reasoning": ReasoningOptions(effort="high")}, True),
+        ("deep-1", {"reasoning": ReasoningOptions(effort="none")}, False),
+        ("m-1", {"extra": {NAME: {"thinking": {"type": "enabled"}}}}, True),
+        ("deep-1", {"extra": {NAME: {"thinking": {"type": "disabled"}}}}, False),
+        ("deep-1", {"extra": {NAME: {"thinking": "odd"}}}, True),
+    ],
+)
+def test_a_provider_that_forces_no_call_while_thinking(model: str, options: dict[str, Any], thinks: bool) -> None:
+    """While such a model thinks, by itself or as it was told to, a forced call is left to it, which is on the receipt.
+
+    Source: wire-formats.md, 4.8 (DeepSeek).
+    """
+    codec = OpenAIChat(thinking_models=("deep-",))
+    for choice, plain in (("required", "required"), (ToolName("f"), {"type": "function", "function": {"name": "f"}})):
+        request = ChatRequest(model, (), tools=(Tool("f"),), tool_choice=choice, **options)
+        http = codec.encode_request(request)
+        assert json.decode(http.body)["tool_choice"] == ("auto" if thinks else plain)
+        assert [(loss.kind, loss.path) for loss in http.losses] == [("approximated", "$.tool_choice")] * thinks
+        assert json.decode(CODEC.encode_request(request).body)["tool_choice"] == plain
+    for unforced in ("auto", "none"):
+        request = ChatRequest(model, (), tools=(Tool("f"),), tool_choice=unforced, **options)
+        assert json.decode(codec.encode_request(request).body)["tool_choice"] == unforced
+        assert codec.encode_request(request).losses == ()
 
 
 def test_a_provider_without_developers() -> None:

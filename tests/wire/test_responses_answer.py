@@ -174,6 +174,16 @@ def test_a_failed_answer() -> None:
     with pytest.raises(StreamError, match="no reason given") as unexplained:
         decoded(status="failed", error=None)
     assert (unexplained.value.code, unexplained.value.retryable) == (None, False)
+    assert unexplained.value.received is None
+
+
+def test_what_came_of_a_failed_answer() -> None:
+    """What an answer that failed holds of the output is told with its error, without a finish."""
+    said = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Half an"}]}
+    with pytest.raises(StreamError, match=r"Oops\.") as caught:
+        decoded(status="failed", error={"message": "Oops."}, output=[said])
+    received = caught.value.received
+    assert (received.content, received.choices[0].finish_reason) == ("Half an", None)
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 from anyio.abc import TaskGroup
@@ -14,19 +14,30 @@ from starlette.routing import Route, Router
 
 from antiphon.config import Config
 from antiphon.http.exchange import HTTPTransport
-from antiphon.server.beside import Count, Embed, Fact, Models
+from antiphon.server.beside import Count, Embed, Fact, Figures, Models
 from antiphon.server.chat import Chat
-from antiphon.server.door import Door
+from antiphon.server.door import OPEN, Door
 from antiphon.server.exchange import Exchange, Receive, Scope, Send
 from antiphon.server.gateway import Gateway
+from antiphon.server.openapi import described
 from antiphon.transport import Transport
 from antiphon.wire.anthropic import Anthropic
 from antiphon.wire.codec import Dialect
+from antiphon.wire.embeddings import (
+    GeminiEmbeddings,
+    OldOllamaEmbeddings,
+    OllamaEmbeddings,
+    OpenAIEmbeddings,
+    VertexEmbeddings,
+)
 from antiphon.wire.gemini import Gemini
 from antiphon.wire.ollama import Ollama
 from antiphon.wire.openai_chat import OpenAIChat
 from antiphon.wire.openai_text import OpenAIText
 from antiphon.wire.responses import Responses
+
+if TYPE_CHECKING:
+    from antiphon.server.metrics import Metrics
 
 __all__ = ["VERSION", "Application"]
 
@@ -43,13 +54,21 @@ OPENAI, TEXT, RESPONSES, ANTHROPIC, GEMINI, OLLAMA = (
 def _dialect_of(exchange: Exchange) -> Dialect:
     """Return the dialect that a client at this path understands, whether or not there is anything."""
     path = exchange.path
-    if path.startswith("/v1beta/"):
+    if path.startswith("/v1beta/") or (path.startswith("/v1/models") and _asks_google(exchange)):
         return GEMINI
     if path.startswith("/api/"):
         return OLLAMA
     if path.startswith("/v1/messages") or exchange.header(b"anthropic-version"):
         return ANTHROPIC
     return RESPONSES if path.startswith("/v1/responses") else OPENAI
+
+
+def _asks_google(exchange: Exchange) -> bool:
+    """Whether a request under `/v1/models`, where two dialects are at home, is in Google's."""
+    actions = ("generateContent", "streamGenerateContent", "countTokens", "embedContent", "batchEmbedContents")
+    return exchange.path.rpartition(":")[2] in actions or any(
+        exchange.header(name) for name in (b"x-goog-api-client", b"x-goog-api-key")
+    )
 
 
 class Application:
@@ -74,11 +93,16 @@ class Application:
         self.live: set[Exchange] = set()
         """The exchanges that are under way."""
         self.stopping = False
+        self._metrics: Metrics | None = None
+        if config.server.metrics:
+            from antiphon.server.metrics import Metrics  # 40 ms and 5 MB, only where it is asked for
+
+            self._metrics = Metrics(shared=config.server.workers > 1)
         self.routes = self._routes()
         router = Router(self.routes)
         router.redirect_slashes = False
         self._app: Any = Door(
-            router, dialect=_dialect_of, gateway=lambda: self.gateway, enter=self.live.add, done=self._done
+            router, dialect=_dialect_of, gateway=lambda: self.gateway, enter=self._begun, done=self._done
         )
         if config.server.cors_origins:
             self._app = CORSMiddleware(
@@ -91,33 +115,46 @@ class Application:
 
     def _routes(self) -> Sequence[Route]:
         models = Models(_dialect_of)
-        return [
+        routes = [
             _post("/v1/chat/completions", Chat(OPENAI)),
             _post("/v1/messages", Chat(ANTHROPIC)),
             _post("/v1/responses", Chat(RESPONSES)),
-            _post("/v1beta/models/{model:path}:generateContent", Chat(GEMINI, operation="generate_content")),
-            _post("/v1beta/models/{model:path}:streamGenerateContent", Chat(GEMINI, operation="generate_content")),
             _post("/api/chat", Chat(OLLAMA)),
             _post("/v1/completions", Chat(TEXT, operation="text_completion")),
-            _post("/v1/embeddings", Embed()),
+            _post("/v1/embeddings", Embed(OpenAIEmbeddings())),
+            _post("/api/embed", Embed(OllamaEmbeddings())),
+            _post("/api/embeddings", Embed(OldOllamaEmbeddings())),
             _post("/v1/messages/count_tokens", Count(ANTHROPIC)),
-            _post("/v1beta/models/{model:path}:countTokens", Count(GEMINI)),
+            *(route for version in ("v1beta", "v1") for route in _gemini(version)),
             _get("/v1/models", models),
             _get("/v1/models/{model:path}", models),
             _get("/v1beta/models", models),
             _get("/v1beta/models/{model:path}", models),
             _get("/api/tags", models),
+            _post("/api/show", Models(_dialect_of, asked_in_body=True)),
             _get("/api/version", Fact(lambda: (200, {"version": VERSION}))),
             _get("/health", Fact(lambda: (200, {"status": "ok"}))),
             _get("/ready", Fact(self._readiness)),
             _get("/", Fact(lambda: (200, {"name": "antiphon", "version": VERSION, "paths": "/openapi.json"}))),
+            _get("/openapi.json", Fact(lambda: (200, document))),
         ]
+        if self._metrics is not None:
+            routes.append(_get("/metrics", Figures(self._metrics.written)))
+        document = described(routes, version=VERSION, open_paths=OPEN)
+        return routes
 
     def _readiness(self) -> tuple[int, Mapping[str, Any]]:
         return (503, {"status": "stopping"}) if self.stopping else (200, {"status": "ready"})
 
+    def _begun(self, exchange: Exchange) -> None:
+        self.live.add(exchange)
+        if self._metrics is not None:
+            self._metrics.begun()
+
     def _done(self, exchange: Exchange) -> None:
         self.live.discard(exchange)
+        if self._metrics is not None:
+            self._metrics.done(exchange)
         if self._log is not None:
             self._log(exchange)
 
@@ -161,6 +198,16 @@ class Application:
 
 async def _do(work: Callable[[], Awaitable[None]]) -> None:
     await work()
+
+
+def _gemini(version: str) -> Iterator[Route]:
+    """Give the paths of Google's API, which are the same in each version of it: google-genai 3.3 asks for `v1`."""
+    model = f"/{version}/models/{{model:path}}"
+    for action in ("generateContent", "streamGenerateContent"):
+        yield _post(f"{model}:{action}", Chat(GEMINI, at=GEMINI.at, operation="generate_content"))
+    yield _post(f"{model}:countTokens", Count(GEMINI))
+    yield _post(f"{model}:embedContent", Embed(VertexEmbeddings()))
+    yield _post(f"{model}:batchEmbedContents", Embed(GeminiEmbeddings()))
 
 
 def _post(path: str, app: Any) -> Route:

@@ -9,12 +9,12 @@ from antiphon.core import Model
 from antiphon.errors import NotFoundError
 from antiphon.server.exchange import Exchange, Receive, Scope, Send
 from antiphon.server.gateway import Gateway
-from antiphon.wire import json
+from antiphon.wire import json, read
 from antiphon.wire.codec import Dialect, TokenCounter
-from antiphon.wire.embeddings import OpenAIEmbeddings
+from antiphon.wire.embeddings import EmbeddingDialect
 from antiphon.wire.listing import ListedModel
 
-__all__ = ["Count", "Embed", "Fact", "Models"]
+__all__ = ["Count", "Embed", "Fact", "Figures", "Models"]
 
 DialectOf: TypeAlias = Callable[[Exchange], Dialect]
 
@@ -24,10 +24,12 @@ class Models:
 
     Args:
         dialect: In which a request wants to be answered.
+        asked_in_body: Whether the name of the one that is asked for is in the body, not in the path.
     """
 
-    def __init__(self, dialect: DialectOf) -> None:
+    def __init__(self, dialect: DialectOf, *, asked_in_body: bool = False) -> None:
         self._dialect = dialect
+        self._asked_in_body = asked_in_body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -38,14 +40,16 @@ class Models:
 
         listed = [_listed(model) for model in await gateway.models()]
         name: str | None = scope.get("path_params", {}).get("model")
+        if self._asked_in_body:
+            source = read.body(await exchange.body(gateway.config.limits))
+            name = read.required_text(source, "model" if "model" in source else "name", "$")
         if name is None:
             body = dialect.encode_models(listed)
         else:
             found = next((model for model in listed if model.id == name), None)
             if found is None:
-                at = exchange.path[: -len(name) - 1]
                 raise NotFoundError(
-                    f"This server has no model {name[:200]!r}; GET {at} lists those it has.",
+                    f"This server has no model {name[:200]!r}; GET /v1/models lists those it has.",
                     status=404,
                     code="model_not_found",
                     type="not_found_error",
@@ -85,24 +89,29 @@ class Count:
 
 
 class Embed:
-    """Turns texts into vectors, in OpenAI's dialect. An ASGI application."""
+    """Turns texts into vectors. An ASGI application.
+
+    Args:
+        dialect: In which requests are read and answers written.
+    """
+
+    def __init__(self, dialect: EmbeddingDialect) -> None:
+        self._dialect = dialect
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         exchange: Exchange = scope["exchange"]
         gateway: Gateway = scope["gateway"]
         exchange.operation = "embeddings"
-        codec = OpenAIEmbeddings()
         async with gateway.turn(exchange):
             body = await exchange.body(gateway.config.limits)
-            request = codec.decode_request(body)
+            request = self._dialect.decode_request(body, exchange.target)
             exchange.model = request.model
             base64 = json.decode(body).get("encoding_format") == "base64"
-
             vectors = await gateway.core.embed_request(request)
             exchange.provider = vectors.provider or ""
             exchange.losses = vectors.losses
-            await exchange.reply(200, codec.encode_response(vectors, base64=base64))
+            await exchange.reply(200, self._dialect.encode_response(vectors, base64=base64))
 
 
 class Fact:
@@ -121,3 +130,21 @@ class Fact:
         exchange.operation = "status"
         status, fact = self._fact()
         await exchange.reply(status, json.encode(fact))
+
+
+class Figures:
+    """Tells the metrics. An ASGI application.
+
+    Args:
+        written: Gives them, and their content type.
+    """
+
+    def __init__(self, written: Callable[[], tuple[bytes, str]]) -> None:
+        self._written = written
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        exchange: Exchange = scope["exchange"]
+        exchange.operation = "metrics"
+        body, content_type = self._written()
+        await exchange.reply(200, body, content_type=content_type)

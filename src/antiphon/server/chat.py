@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import aclosing
 
 from antiphon.core import Prepared
 from antiphon.errors import APIError, BadRequestError
-from antiphon.events import End
+from antiphon.events import End, fold
 from antiphon.server.exchange import NEVER, Exchange, Receive, Scope, Send
 from antiphon.server.faults import told
 from antiphon.server.gateway import Gateway
@@ -22,11 +22,15 @@ class Chat:
 
     Args:
         dialect: In which requests are read and answers written.
+        at: Gives the dialect by path and query, where these change how it is written.
         operation: OpenTelemetry's name of what is done, for metrics and the log.
     """
 
-    def __init__(self, dialect: Dialect, *, operation: str = "chat") -> None:
+    def __init__(
+        self, dialect: Dialect, *, at: Callable[[str], Dialect] | None = None, operation: str = "chat"
+    ) -> None:
         self.dialect = dialect
+        self.at = at
         self.operation = operation
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -37,7 +41,8 @@ class Chat:
         async with gateway.turn(exchange):
             request = self._read(await exchange.body(gateway.config.limits), exchange, gateway)
             prepared = gateway.route(request, exchange, self.dialect.name)
-            answer = _Answer(exchange, prepared, self.dialect, request)
+            dialect = self.dialect if self.at is None else self.at(exchange.target)
+            answer = _Answer(exchange, prepared, dialect, request)
             try:
                 if request.stream:
                     exchange.keep_alive = gateway.config.timeouts.keep_alive or NEVER
@@ -76,8 +81,10 @@ class _Answer:
 
     async def whole(self) -> None:
         """Answer in one piece."""
-        completion = await self._prepared.complete()
-        body = self._dialect.encode_response(completion)
+        async with aclosing(self._prepared.events()) as events:
+            heard = [event async for event in events]
+        # What came in this dialect goes on as it came, once it was heard to its end.
+        body = b"".join(self._prepared.call.body or ()) or self._dialect.encode_response(fold(heard))
         self._exchange.got_first()
         self._exchange.losses = self._prepared.call.losses
         await self._exchange.reply(200, body, self._headers())

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -17,6 +18,7 @@ from types import FrameType
 from typing import Any
 
 import anyio
+import platformdirs
 import uvicorn
 
 from antiphon import config as settings
@@ -31,6 +33,8 @@ __all__ = ["Server", "Source", "bind", "serve"]
 logger = logging.getLogger("antiphon.server")
 
 _BACKLOG = 2048
+_SHARED = "PROMETHEUS_MULTIPROC_DIR"
+"""Where the processes put their figures together; the metrics' library looks at it when it is imported."""
 _LAST_WORDS = 3
 """Seconds for the error events of streams that did not end in time."""
 _TOO_SOON = 1.0
@@ -80,7 +84,7 @@ def bind(host: str, port: int) -> socket.socket:
 def serve(source: Source, config: Config, listener: socket.socket) -> None:
     """Serve until a signal says to stop: SIGINT or SIGTERM. SIGHUP reads the settings anew, whole or not at all."""
     if config.server.workers > 1:
-        _Workers(source, config.server.workers, listener).run()
+        _Workers(source, config, listener).run()
     else:
         _work(source, config, listener)
 
@@ -170,14 +174,19 @@ class Server(uvicorn.Server):
 class _Workers:
     """Several processes that share a socket, watched by one that answers nothing itself."""
 
-    def __init__(self, source: Source, count: int, listener: socket.socket) -> None:
+    def __init__(self, source: Source, config: Config, listener: socket.socket) -> None:
+        self._shared: tempfile.TemporaryDirectory[str] | None = None
+        if config.server.metrics:
+            folder = platformdirs.user_cache_path("antiphon", appauthor=False, ensure_exists=True)
+            self._shared = tempfile.TemporaryDirectory(prefix="metrics-", dir=folder)
+            os.environ[_SHARED] = self._shared.name
         self._source = source
         self._listener = listener
         self._context = multiprocessing.get_context("spawn")
         self._began: dict[SpawnProcess, float] = {}
         self._stop = False
         self._hung_up = False
-        for _ in range(count):
+        for _ in range(config.server.workers):
             self._start()
 
     def _start(self) -> None:
@@ -213,6 +222,10 @@ class _Workers:
             lived = time.monotonic() - self._began.pop(worker)
             if self._stop:
                 return
+            if self._shared is not None and worker.pid is not None:
+                from prometheus_client import multiprocess  # where metrics are wanted
+
+                multiprocess.mark_process_dead(worker.pid, self._shared.name)  # type: ignore[no-untyped-call]
             if lived < _TOO_SOON:
                 logger.error("A worker ended as soon as it began (exit code %s): giving up.", worker.exitcode)
                 self._stop = True

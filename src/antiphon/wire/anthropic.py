@@ -75,7 +75,7 @@ class Anthropic(msgspec.Struct, frozen=True, kw_only=True):
 
     def decode_models(self, body: bytes) -> list[tuple[str, int]]:
         """Read the answer to it."""
-        return listed_models(body, error_inside)
+        return listed_models(body, _told)
 
     def encode_count(self, request: ChatRequest) -> HTTPRequest:
         """Write the question how many tokens *request* has; its answer is read by `decode_count`."""
@@ -109,7 +109,7 @@ class Anthropic(msgspec.Struct, frozen=True, kw_only=True):
 
     def decode_count(self, body: bytes) -> int:
         """Read the answer to it."""
-        return token_count(body, "input_tokens", error_inside)
+        return token_count(body, "input_tokens", _told)
 
     def encode_token_count(self, count: int) -> bytes:
         """Write that answer."""
@@ -166,6 +166,11 @@ class Anthropic(msgspec.Struct, frozen=True, kw_only=True):
     def encode_model(self, model: ListedModel) -> bytes:
         """Write what there is to know of one model."""
         return json.encode(_listed(model))
+
+
+def _told(source: dict[str, Any]) -> APIError:
+    """Read an error, which a proxy may have written in a shape of its own."""
+    return error_inside(source if source.get("error") else {"error": source})
 
 
 def _listed(model: ListedModel) -> dict[str, Any]:

@@ -178,6 +178,8 @@ class Writer:
         self.documents: list[_Object] = []
         """Text files of the messages so far, as documents of the request."""
         self._answer = answer
+        self._called: dict[str, str] = {}
+        """Names of the tools called so far, by the id of the call."""
 
     def messages(self, message: Message, path: str) -> list[_Object]:
         """Write one message, which becomes several where it has several results, or results and something else."""
@@ -226,14 +228,16 @@ class Writer:
         if plans:
             result["tool_plan"] = "".join(part.text for _, part in plans if isinstance(part, Reasoning))
         if calls:
+            self._called |= {part.id: part.name for _, part in calls if isinstance(part, ToolCall)}
             result["tool_calls"] = [self._call(part, where) for where, part in calls if isinstance(part, ToolCall)]
         return {**result, "citations": [*cited, *citations]} if cited or citations else result
 
     def _result(self, result: ToolResult, path: str) -> _Object:
         self.losses += lost_extra(result, path, keep=())
-        for field in ("is_error", "name"):
-            if getattr(result, field) is not None:
-                self._drop(f"{path}.{field}", f"Cohere's results have no {field!r}; what the tool said is sent.")
+        if result.is_error:
+            self._drop(f"{path}.is_error", "Cohere cannot say whether a tool failed; its text still does.")
+        if result.name is not None and result.name != self._called.get(result.call_id):
+            self._drop(f"{path}.name", "Cohere knows the tool of a result by its call.")
         placed: list[Placed] = [(f"{path}.content[{place}]", part) for place, part in enumerate(result.content)]
         return {"role": "tool", "tool_call_id": result.call_id, "content": self._content(placed)}
 

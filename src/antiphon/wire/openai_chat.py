@@ -28,7 +28,7 @@ from antiphon.wire.openai_message import NAME
 from antiphon.wire.openai_request import decode_request, encode_request
 from antiphon.wire.openai_stream import StreamDecoder, StreamEncoder
 from antiphon.wire.status import error_reply, excerpt, status_error, words
-from antiphon.wire.whole import AnyDecoder, WholeDecoder
+from antiphon.wire.whole import AnyDecoder, WholeDecoder, with_received
 
 __all__ = ["OpenAIChat"]
 
@@ -37,7 +37,7 @@ _ERROR_FIELDS = ("code", "type", "param")
 
 def _answer(source: dict[str, Any], *, exact: bool) -> Completion:
     if (fault := fault_of(source)) is not None:
-        raise error_inside(fault)
+        raise with_received(error_inside(fault), partial(decode_completion, source, exact=exact))
     completion = decode_completion(source, exact=exact)
     if not completion.choices:
         raise StreamError("The provider answered 200 without a single choice.", body=source)
@@ -68,6 +68,10 @@ def _shorten_call_ids(message: dict[str, Any]) -> None:
 
 def _short_id(id: str) -> str:
     return id if re.fullmatch("[A-Za-z0-9]{9}", id) else hashlib.sha256(id.encode()).hexdigest()[:9]
+
+
+def _forces_a_call(source: dict[str, Any]) -> bool:
+    return source.get("tool_choice") not in (None, "auto", "none")
 
 
 def _drop_file_urls(message: dict[str, Any], request: ChatRequest, number: int, losses: list[Loss]) -> None:
@@ -110,6 +114,9 @@ class OpenAIChat(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the provider knows the role `developer`; where not, such messages are sent as `system`."""
     unsupported: tuple[str, ...] = ()
     """Request fields that the provider refuses; they are left out and reported."""
+    thinking_models: tuple[str, ...] = ()
+    """How names of models begin that think unless told not to, at a provider that lets nobody force a call meanwhile;
+    such a choice is left to the model."""
     exact: bool = True
     """Whether answers remember how they were written, to be written again to the letter. Who only reads them
     saves a third of the time without."""
@@ -138,6 +145,10 @@ class OpenAIChat(msgspec.Struct, frozen=True, kw_only=True):
         """Change what the provider would refuse."""
         refused = [field for field in self.unsupported if source.pop(field, None) is not None]
         losses += (Loss("dropped", f"$.{field}", f"The provider refuses the field {field!r}.") for field in refused)
+        if self.thinking_models and _forces_a_call(source) and self._thinks(source):
+            source["tool_choice"] = "auto"
+            reason = "The provider forces no call while the model thinks; turn thinking off to have it forced."
+            losses.append(Loss("approximated", "$.tool_choice", reason))
         if "seed" in source and self.seed_field != "seed":
             source[self.seed_field] = source.pop("seed")
         for number, message in enumerate(source["messages"]):
@@ -149,6 +160,14 @@ class OpenAIChat(msgspec.Struct, frozen=True, kw_only=True):
                 _shorten_call_ids(message)
             if not self.file_urls and json.is_array(message.get("content")):
                 _drop_file_urls(message, request, number, losses)
+
+    def _thinks(self, source: dict[str, Any]) -> bool:
+        """Whether the model will think before it answers: as the request says, else as such models do."""
+        told = source.get("thinking")
+        if json.is_object(told) and "type" in told:
+            return bool(told["type"] != "disabled")
+        effort, model = source.get("reasoning_effort"), str(source["model"])
+        return effort != "none" and (effort is not None or model.startswith(self.thinking_models))
 
     def _suit_thoughts(self, message: dict[str, Any], request: ChatRequest, number: int, losses: list[Loss]) -> None:
         """Give the thoughts of *message*, the one of that *number* that was written, the place that they have here."""

@@ -379,7 +379,7 @@ def _finished(message: Message, written: dict[str, Any]) -> dict[str, Any]:
 
 def _encode_result(result: ToolResult, path: str, losses: list[Loss]) -> dict[str, Any]:
     losses += lost_extra(result, path, keep=())
-    if result.is_error is not None:
+    if result.is_error:
         reason = "Chat Completions cannot say whether a tool failed; its text still does."
         losses.append(Loss("dropped", f"{path}.is_error", reason))
     content: list[_Placed] = [(f"{path}.content[{place}]", part) for place, part in enumerate(result.content)]

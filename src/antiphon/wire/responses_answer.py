@@ -11,6 +11,7 @@ Sources, read 2026-11-23: openai 3.54, `types/responses/response.py`, `response_
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, TypeGuard
 
 from antiphon.completion import Choice, Completion
@@ -19,6 +20,7 @@ from antiphon.types import FinishReason, Message, Part, Refusal, ToolCall, Usage
 from antiphon.wire import json, patch, read
 from antiphon.wire.responses_message import NOTES, Writer, decode_output
 from antiphon.wire.status import RETRYABLE, excerpt, words
+from antiphon.wire.whole import with_received
 
 __all__ = [
     "decode_completion",
@@ -121,7 +123,8 @@ def decode_completion(source: dict[str, Any], *, called: bool = False) -> Comple
         BadRequestError: With `param` the path of a value of the wrong type; the caller names the provider's fault.
     """
     if source.get("error") or source.get("status") == "failed":
-        raise error_inside(source)
+        left = {**source, "error": None, "status": "incomplete"}
+        raise with_received(error_inside(source), partial(decode_completion, left, called=called))
     output = read.array(source, "output", "$")
     if output is None:
         read.fault("$.output", "an array")

@@ -257,8 +257,8 @@ class Writer(ContentWriter):
         super().__init__()
         self._answer = answer
         self._count = first
-        self._custom: set[str] = set()
-        """Ids of the custom tools' calls, whose results are another type of item."""
+        self._calls: dict[str, ToolCall] = {}
+        """The calls so far by their ids: results of custom tools are another type of item, and none names its tool."""
 
     def message(self, message: Message, path: str) -> list[Item]:
         """Write one message as the items it is made of."""
@@ -290,14 +290,15 @@ class Writer(ContentWriter):
     def result(self, part: ToolResult, path: str) -> Item:
         """Write the result of a tool call."""
         self.losses += lost_extra(part, path, keep=(NAME,))
-        if part.is_error is not None:
+        if part.is_error:
             self.drop(f"{path}.is_error", "Responses cannot say whether a tool failed; its text still does.")
-        if part.name is not None:
+        call = self._calls.get(part.call_id)
+        if part.name is not None and (call is None or part.name != call.name):
             self.drop(f"{path}.name", "Responses know the tool of a result by its call.")
         written = (self.part(inner, f"{path}.content[{place}]") for place, inner in enumerate(part.content))
         output = shortest([item for item in written if item is not None])
         # Where a form says so, it is against the canonical type.
-        custom = part.call_id in self._custom and NOTES.own_form(part) is None
+        custom = call is not None and call.kind == "custom" and NOTES.own_form(part) is None
         kind = "custom_tool_call_output" if custom else "function_call_output"
         item = json.merged({"type": kind, "call_id": part.call_id, "output": output}, NOTES.own_extra(part))
         result: Item = patch.apply(item, NOTES.own_form(part))
@@ -353,8 +354,7 @@ class Writer(ContentWriter):
         """Write a part that is an item by itself as it stands in a request."""
         if isinstance(part, ToolCall):
             kind, key = CALL_TYPES.get(part.kind, CALL_TYPES["function"])
-            if part.kind == "custom":
-                self._custom.add(part.id)
+            self._calls[part.id] = part
             item: Item = {"type": kind, "call_id": part.id, "name": part.name, key: part.arguments}
         else:
             item = {"type": "reasoning", "summary": [{"type": "summary_text", "text": part.text}] if part.text else []}

@@ -8,14 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from antiphon.completion import Completion
+from msgspec.structs import replace
+
+from antiphon.completion import Choice, Completion
 from antiphon.errors import BadRequestError, ResponseTooLargeError, StreamError
-from antiphon.events import Event, unfold
+from antiphon.events import End, Event, UsageUpdate, unfold
+from antiphon.types import Part, Reasoning, Refusal, Text
 from antiphon.wire import json
 from antiphon.wire.codec import Decoder
 from antiphon.wire.status import excerpt
 
-__all__ = ["BYTE_ORDER_MARK", "MAX_BODY", "AnyDecoder", "WholeDecoder"]
+__all__ = ["BYTE_ORDER_MARK", "MAX_BODY", "AnyDecoder", "WholeDecoder", "with_received"]
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 """In UTF-8; some servers begin a body with it."""
@@ -61,12 +64,22 @@ class WholeDecoder:
         self._pieces.append(data)
         return ()
 
-    def close(self) -> Iterable[Event]:
+    def close(self) -> Iterator[Event]:
         """Take the end of the body and give all events.
 
         Raises:
-            StreamError: The body is not the promised object, or tells of an error.
+            StreamError: The body is not the promised object, or tells of an error; after the events of what it holds
+                of an answer beside that.
         """
+        try:
+            completion = self._read()
+        except StreamError as error:
+            if error.received is not None:
+                yield from _unfinished(error.received)
+            raise
+        yield from unfold(completion)
+
+    def _read(self) -> Completion:
         data = b"".join(self._pieces).removeprefix(BYTE_ORDER_MARK)
         if not data.strip():
             raise StreamError("The provider answered 200 with an empty body.")
@@ -74,13 +87,36 @@ class WholeDecoder:
             source = json.decode(data)
             if not json.is_object(source):
                 raise StreamError(f"The provider answered 200 with JSON that is not an object: {excerpt(data)}")
-            return unfold(self._decode(source))
+            return self._decode(source)
         except json.MALFORMED:
             raise StreamError(
                 f"The provider answered 200 with something that is not JSON, or nested too deeply: {excerpt(data)}"
             ) from None
         except BadRequestError as error:
             raise StreamError(f"The provider's answer does not have the promised shape: {error}") from None
+
+
+def with_received(error: StreamError, decode: Callable[[], Completion]) -> StreamError:
+    """Return *error*, which stands in an answer, with what came of the answer that *decode* reads, if anything did."""
+    try:
+        completion = decode()
+    except (BadRequestError, StreamError):
+        return error
+    if any(_says_something(part) for choice in completion.choices for part in choice.message.parts):
+        choices = tuple(Choice(choice.index, choice.message) for choice in completion.choices)
+        error.received = replace(completion, choices=choices)
+    return error
+
+
+def _says_something(part: Part) -> bool:
+    return bool(part.text) if isinstance(part, Text | Reasoning | Refusal) else True
+
+
+def _unfinished(completion: Completion) -> Iterator[Event]:
+    """Give the events of an answer that broke off."""
+    yield from (event for event in unfold(completion) if type(event) is not End)
+    if completion.usage is not None:
+        yield UsageUpdate(completion.usage)
 
 
 class AnyDecoder:
