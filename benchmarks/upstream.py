@@ -2,7 +2,8 @@
 
 It speaks as much HTTP/1.1 and as much of OpenAI's Chat Completions as the clients compared here need, with answers made
 beforehand, so that the time measured is the client's. A streamed answer has as many pieces of text as the request's
-`max_tokens` says, of one word each, `PER_WRITE` of them to a write.
+`max_tokens` says, of one word each, `PER_WRITE` of them to a write; for the model `PACED`, `PER_SECOND` of them a
+second, each in a write of its own.
 
 Prints its port, and ends when its standard input does.
 """
@@ -19,11 +20,15 @@ from typing import Any, cast
 
 from benchmarks.subjects import ANSWER, MODEL, WORDS
 
-__all__ = ["PER_WRITE", "frame", "main"]
+__all__ = ["PACED", "PER_SECOND", "PER_WRITE", "frame", "main"]
 
 PER_WRITE = 32
+PACED = "paced-1"
+PER_SECOND = 20
+_SLOTS = 50
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _STREAM = re.compile(rb'"stream": *true')
+_IS_PACED = re.compile(rb'"model": *"%b"' % PACED.encode())
 _CHUNKS = re.compile(rb'"max_tokens": *(\d+)')
 _COMMON = {"id": "chatcmpl-0123456789abcdef", "created": 1, "model": MODEL, "service_tier": "default"}
 _USAGE = {
@@ -69,14 +74,49 @@ _HEAD = (
     + _part(frame({"role": "assistant", "content": ""}))
 )
 _PIECES = [frame({"content": WORDS[number % len(WORDS)]}) for number in range(PER_WRITE)]
+_ONES = [_part(piece) for piece in _PIECES[: len(WORDS)]]
 _MANY = _part(b"".join(_PIECES))
 _TAIL = _part(frame({}, finish_reason="stop")) + _part(frame(usage=_USAGE)) + _part(b"data: [DONE]\n\n") + _part(b"")
+
+
+class _Pacer:
+    """Writes to thousands of streams at a pace, with one clock for all: each has one of the slots of a period."""
+
+    def __init__(self) -> None:
+        self._slots: list[dict[asyncio.Transport, int]] = [{} for _ in range(_SLOTS)]
+        self._next = 0
+        self._running: asyncio.Task[None] | None = None
+
+    def add(self, transport: asyncio.Transport, chunks: int) -> None:
+        """Stream so many pieces to *transport* from its next turn on."""
+        self._slots[self._next][transport] = chunks
+        self._next = (self._next + 1) % _SLOTS
+        if self._running is None:
+            self._running = asyncio.ensure_future(self._run())
+
+    async def _run(self) -> None:
+        loop, turn = asyncio.get_running_loop(), 0
+        began = loop.time()
+        while any(self._slots):
+            slot = self._slots[turn % _SLOTS]
+            for transport, left in list(slot.items()):
+                if left and not transport.is_closing():
+                    transport.write(_ONES[left % len(_ONES)])
+                    slot[transport] = left - 1
+                    continue
+                del slot[transport]
+                if not transport.is_closing():
+                    transport.write(_TAIL)
+            turn += 1
+            await asyncio.sleep(max(0.0, began + turn / (PER_SECOND * _SLOTS) - loop.time()))
+        self._running = None
 
 
 class _Connection(asyncio.Protocol):
     """One connection; requests may come in any pieces, and the next one may come with the last piece."""
 
-    def __init__(self) -> None:
+    def __init__(self, pacer: _Pacer) -> None:
+        self._pacer = pacer
         self._received = b""
         self._writable = asyncio.Event()
         self._writable.set()
@@ -106,8 +146,13 @@ class _Connection(asyncio.Protocol):
             if not _STREAM.search(request):
                 self._transport.write(_WHOLE)
                 continue
-            chunks = _CHUNKS.search(request)
-            self._streaming = asyncio.ensure_future(self._stream(int(chunks[1]) if chunks else PER_WRITE))
+            found = _CHUNKS.search(request)
+            chunks = int(found[1]) if found else PER_WRITE
+            if _IS_PACED.search(request):
+                self._transport.write(_HEAD)
+                self._pacer.add(self._transport, chunks)
+            else:
+                self._streaming = asyncio.ensure_future(self._stream(chunks))
 
     async def _stream(self, chunks: int) -> None:
         self._transport.write(_HEAD)
@@ -121,7 +166,8 @@ class _Connection(asyncio.Protocol):
 
 async def _serve() -> None:
     loop, over = asyncio.get_running_loop(), asyncio.Event()
-    server = await loop.create_server(_Connection, "127.0.0.1", 0)
+    pacer = _Pacer()
+    server = await loop.create_server(lambda: _Connection(pacer), "127.0.0.1", 0, backlog=1024)
     print(server.sockets[0].getsockname()[1], flush=True)
 
     def watch() -> None:

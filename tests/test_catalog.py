@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import logging
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from importlib.metadata import EntryPoint
+from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -14,7 +15,7 @@ import msgspec
 import pytest
 
 from antiphon import catalog
-from antiphon.catalog import ProviderRow, find_provider, providers, register, split_model, unregister
+from antiphon.catalog import ProviderRow, find_provider, provider_id, providers, register, split_model, unregister
 from antiphon.errors import AntiphonError, ModelNotFoundError, ProviderNotFoundError
 from tests import recordings
 
@@ -172,6 +173,25 @@ class TestEnvironment:
         """`OLLAMA_HOST` is read in every form that Ollama's own client takes."""
         monkeypatch.setenv("OLLAMA_HOST", host)
         assert row("ollama").url() == url
+
+    @pytest.mark.parametrize(
+        ("name", "variables", "moved_by"),
+        [
+            ("groq", {}, None),
+            ("groq", {"GROQ_BASE_URL": " "}, None),
+            ("groq", {"GROQ_BASE_URL": "http://x"}, "GROQ_BASE_URL"),
+            ("gemini", {"GOOGLE_GEMINI_BASE_URL": "http://x"}, "GOOGLE_GEMINI_BASE_URL"),
+            ("gemini", {"GOOGLE_GEMINI_BASE_URL": "http://x", "GEMINI_BASE_URL": "http://y"}, "GEMINI_BASE_URL"),
+            ("ollama", {"OLLAMA_HOST": "x"}, "OLLAMA_HOST"),
+        ],
+    )
+    def test_what_moves_an_address(
+        self, name: str, variables: dict[str, str], moved_by: str | None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The variable that an address comes from is told, where one is set."""
+        for variable, value in variables.items():
+            monkeypatch.setenv(variable, value)
+        assert row(name).moved_by() == moved_by
 
     def test_base_url_goes_before_ollama_host(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """The variable that every provider has is stronger than the one of Ollama alone."""
@@ -361,6 +381,12 @@ class TestRegister:
 class TestPlugins:
     """Providers of other distributions."""
 
+    def test_ids(self) -> None:
+        """The id of a built-in provider is found by every spelling; any other name is its own id."""
+        spellings = ("google", " Gemini ", "OPENAI_RESPONSES", "Plug_One", "no-such", "")
+        found = [provider_id(name) for name in spellings]
+        assert found == ["gemini", "gemini", "openai-responses", "plug-one", "no-such", ""]
+
     def test_callable_is_found(self, install: Install) -> None:
         """An entry point's object is returned as it is, under the name of the entry point."""
         install("plug-one", "Plug_One = plug_one:answer", module="plug_one", source="def answer(request): return 'hi'")
@@ -369,6 +395,28 @@ class TestPlugins:
         assert callable(found)
         assert found(None) == "hi"
         assert providers()["plug-one"] is found
+
+    def test_installed_meanwhile(self, install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What was installed is looked through once, and again when a folder of it has changed or another is added."""
+        looked: list[str] = []
+        real = importlib.metadata.entry_points
+
+        def entry_points(*, group: str) -> EntryPoints:
+            looked.append(group)
+            return real(group=group)
+
+        monkeypatch.setattr("importlib.metadata.entry_points", entry_points)
+        install("plug-old", "old = plug_old:answer", module="plug_old", source="def answer(request): return 'hi'")
+        for _ in range(3):
+            with pytest.raises(ProviderNotFoundError):
+                find_provider("late")
+        assert len(looked) == 1
+        install("plug-late", "late = plug_late:answer", module="plug_late", source="def answer(request): return 'hi'")
+        assert callable(find_provider("late"))
+        (tmp_path / "plug-late" / "more").mkdir()
+        with pytest.raises(ProviderNotFoundError):
+            find_provider("later")
+        assert len(looked) == 3
 
     def test_mapping_becomes_a_row(self, install: Install) -> None:
         """A mapping is a row without its id: what serves an OpenAI-compatible host needs no code."""

@@ -10,11 +10,14 @@ from typing import Any
 
 import pytest
 
+from antiphon import register
 from antiphon.access import AccessKeys, new_key, stored_form
+from antiphon.catalog import ProviderRow, unregister
 from antiphon.config import ServerSettings, load
 from tests.program import CANARY, Terminal, one_line, posix_only, run
 
 KEY = new_key()
+ROW = ProviderRow(id="x", name="My row", codec="openai-chat", base_url="http://localhost")
 
 FILE = f"""\
 default_model = "mine/best"
@@ -101,6 +104,28 @@ class TestShow:
         assert rows["timeouts.idle"] == {"value": None, "from": f"{file}:6"}
         assert rows["server.cors_origins"]["value"] == ["https://chat.example"]
         assert rows["providers.mine.key"] == {"value": "set", "variable": "MINE_KEY", "from": "environment MINE_KEY"}
+
+    def test_addresses(self, file: Path) -> None:
+        """An address that the environment gives is told, with its variable; one that wants a variable, as it is."""
+        file.write_text("[providers.azure]\nbase_url = 'https://{AZURE}.example/v1'\n")
+        result = run("config", "show", "--config", str(file), OLLAMA_HOST="box")
+        lines = [re.split(r" {2,}", line) for line in result.stdout.splitlines() if line.startswith("providers.")]
+        assert lines == [
+            ["providers.azure.base_url", "https://{AZURE}.example/v1", f"{file}:2"],
+            ["providers.ollama.base_url", "http://box:11434/v1", "environment OLLAMA_HOST"],
+            ["providers.ollama-native.base_url", "http://box:11434", "environment OLLAMA_HOST"],
+        ]
+
+    def test_plug_ins(self, file: Path) -> None:
+        """A provider that a program registered is none of the settings; an imported row is told by its name."""
+        file.write_text("[providers.mine]\nimport = 'tests.test_cli_config:ROW'\n")
+        register("plugged", lambda request: "yes")
+        try:
+            result = run("config", "show", "--config", str(file))
+        finally:
+            unregister("plugged")
+        lines = [re.split(r" {2,}", line) for line in result.stdout.splitlines() if line.startswith("providers.")]
+        assert lines == [["providers.mine.import", "My row", f"{file}:2"]]
 
     def test_without_a_file(self) -> None:
         """Without a file and variables every setting is the default."""

@@ -419,6 +419,9 @@ def test_a_provider_that_is_taken_away(write: Write) -> None:
     """`enabled = false` takes a provider away, and an alias for one of its models leads nowhere."""
     text = "[providers.google]\nenabled = false\n[providers.local]\nenabled = false"
     assert load(write(text)).names.without == {"gemini", "local"}
+    own = "[providers.mine]\nenabled = false\nbase_url = 'http://localhost'\n[providers.local]\nenabled = true"
+    assert load(write(own)).names.without == {"mine"}
+    assert load(write(own)).names.provider("local") == catalog.find_provider("local")
     (fault,) = faults(write(f"{text}\n[aliases]\na = 'gemini/x'"))
     assert fault == "6: $.aliases.a leads nowhere: The provider 'gemini' is switched off here."
 
@@ -516,6 +519,7 @@ def test_what_cannot_be_imported(module: str, write: Write, target: str, words: 
         ("[providers.groq.quirks]\nseed_field='a'", "must be 'random_seed' or 'seed', not a text."),
         ("[providers.groq]\nbase='x'", "2: $.providers.groq.base is not a setting: did you mean 'base_url'?"),
         ("[providers.groq]\nenabled=0", "2: $.providers.groq.enabled must be true or false, not 0."),
+        ("[providers.groqq]\nenabled=false", "2: $.providers.groqq.enabled switches nobody off: No provider is called"),
         ("[providers.local]\nbase_url='http://x'", "1: $.providers.local is not reached over HTTP"),
         ("[providers.x]\nimport='a:b'\nname='y'", "2: $.providers.x.import goes with `enabled` alone, not with name"),
         ("[providers.gemini]\n[providers.google]", "2: $.providers.google is the same provider as 'gemini'"),
@@ -529,6 +533,16 @@ def test_faults_of_providers(write: Write, text: str, words: str) -> None:
     """What a provider cannot be is a fault with its line, and nothing that may be a key is in it."""
     (fault,) = faults(write(text))
     assert words in fault
+
+
+def test_one_fault_is_told_once(write: Write) -> None:
+    """What leads to a provider with a fault is no fault of its own."""
+    text = "default_model = 'mine/a'\naliases.a = 'mine/b'\nproviders.mine.base_url = 'x'\nserver.a = 1\nserver.b = 1"
+    assert [fault.split(" ")[0:2] for fault in faults(write(text))] == [
+        ["3:", "$.providers.mine.base_url"],
+        ["4:", "$.server.a"],
+        ["5:", "$.server.b"],
+    ]
 
 
 def test_aliases(write: Write, tmp_path: Path) -> None:

@@ -173,6 +173,22 @@ def test_exact_bytes() -> None:
     assert streamed.headers["accept"] == "text/event-stream"
 
 
+TOOLS = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
+
+
+@pytest.mark.parametrize(("model", "sent"), [("deepseek-reasoner", "auto"), ("deepseek-chat", "required")])
+def test_deepseek_forces_no_call_while_it_thinks(model: str, sent: str) -> None:
+    """A forced call goes to DeepSeek's thinking models as a free choice, with a receipt, and not at all if strict."""
+    asked: dict[str, Any] = {"tools": TOOLS, "tool_choice": "required"}
+    with Upstream() as upstream, Client(provider="deepseek", base_url=upstream.base_url, api_key=KEY) as client:
+        answer = client.chat.completions.create("hi", model, **asked)
+        assert [loss.path for loss in answer.losses] == ["$.tool_choice"] * (sent == "auto")
+        if answer.losses:
+            with pytest.raises(BadRequestError, match="while the model thinks"):
+                client.chat.completions.create("hi", model, strict=True, **asked)
+        assert [request.json["tool_choice"] for request in upstream.requests] == [sent]
+
+
 @pytest.mark.anyio
 async def test_what_goes_to_the_transport() -> None:
     """The transport gets the whole URL, the fields of format, auth and caller, in that order, and the clocks."""
@@ -297,6 +313,20 @@ async def test_what_came_of_a_whole_answer_that_broke() -> None:
     received = folder.completion()
     assert (received.content, received.choices[0].finish_reason) == ("Half", None)
     assert (caught.value.status, caught.value.retryable) == (502, False)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "pieces", [(ROLE, ONE), (ROLE, b"data: {\n\n"), (b'{"error":{"message":"No"}}',), (b"{",)], ids=str
+)
+async def test_errors_after_the_header_tell_the_requests_id(pieces: tuple[bytes, ...]) -> None:
+    """An error inside a reply that began well has the id of the request, which the reply's header told."""
+    with pytest.raises(StreamError) as caught:
+        await play(endpoint(Scripted(*pieces, x_request_id="req_1")))
+    assert caught.value.request_id == "req_1"
+    with pytest.raises(StreamError) as unknown:
+        await play(endpoint(Scripted(*pieces)))
+    assert unknown.value.request_id is None
 
 
 # --- how it listens

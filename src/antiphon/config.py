@@ -10,7 +10,6 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -213,8 +212,9 @@ class _Loading:
     def _section(self, name: str, kind: type[_T]) -> _T:
         """Read the table *name*, whose settings are the fields of *kind*."""
         table = self.file.table(name)
-        for field in table.keys() - set(kind.__struct_fields__):
-            self.file.unknown(kind.__struct_fields__, name, field)
+        for field in table:
+            if field not in kind.__struct_fields__:
+                self.file.unknown(kind.__struct_fields__, name, field)
         values: dict[str, Any] = {}
         for field, hint in get_type_hints(kind, include_extras=True).items():
             value, where = self._said.get(f"{name}.{field}", (table.get(field, msgspec.UNSET), None))
@@ -290,13 +290,11 @@ class _Loading:
     def _warnings(self, server: ServerSettings, keys: AccessKeys) -> Iterator[str]:
         tables: list[Any] = list(self.file.table("providers").values())
         told = any("key" in table for table in tables if isinstance(table, dict))
-        if told and self.file.path is not None and os.name == "posix":
-            mode = stat.S_IMODE(self.file.path.stat().st_mode)
-            if mode & 0o077:
-                yield (
-                    f"{self.file.path} holds keys of providers, and others on this machine can read it: "
-                    f"chmod 600 {self.file.path}, or name a variable with key_env."
-                )
+        if told and self.file.is_open_to_others:
+            yield (
+                f"{self.file.path} holds keys of providers, and others on this machine can read it: "
+                f"chmod 600 {self.file.path}, or name a variable with key_env."
+            )
         if "*" in server.cors_origins and not keys:
             yield (
                 "server.cors_origins lets every web page call the server, and there is no key: so any page that is "

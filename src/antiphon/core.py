@@ -373,6 +373,11 @@ class Prepared:
         self.think_tags: ThinkTags = think_tags
         self.watch = Watch(handler.name, request.model)
 
+    @property
+    def format(self) -> str | None:
+        """Name of the wire format that the provider speaks, `None` where it is not reached over HTTP."""
+        return self.handler.codec.name if isinstance(self.handler, Endpoint) else None
+
     async def events(self) -> AsyncGenerator[Event, None]:
         """Run it and give the events of the answer, the last of which is `End`."""
         with self.watch:

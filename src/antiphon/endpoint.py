@@ -288,6 +288,9 @@ class Endpoint:
             error.retryable = False
         error.provider = error.provider or self.name
         error.model = error.model or model
+        if isinstance(error, StreamError | ResponseTooLargeError) and call is not None:  # after the header of a reply
+            ids = (call.reply_headers[name] for name in REQUEST_IDS if name in call.reply_headers)
+            error.request_id = error.request_id or next(ids, None)
         secrets = self._secrets if call is None else (*self._secrets, *_carried(call.headers))
         message = redact(error.message, *secrets)
         if message != error.message:

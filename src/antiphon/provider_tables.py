@@ -135,11 +135,13 @@ class _Providers:
             return self._fault(f"is the same provider as {other!r}: put both into one table.", name)
         said = self._said(name)
         if said.get("enabled") is False:
-            self.without.add(id)
+            self._switch_off(id, name, said)
         elif "import" in said:
             self._import(id, name, said)
         else:
             self._row(id, name, said)
+        if id not in self.without:
+            self.rows.setdefault(id, None)  # of one with a fault: what leads there leads somewhere
 
     def _fault(self, words: str, name: str, *field: str) -> None:
         self._file.fault(words, "providers", name, *field)
@@ -165,10 +167,18 @@ class _Providers:
     def _key(self, name: str, value: str, said: dict[str, Any]) -> None:
         try:
             said["key"] = Secret(value)
-        except AntiphonError:  # whose words are about a header, and end in a file
+        except AntiphonError:  # whose words are about variables too
             self._fault("holds a character that no key has: copy it again.", name, "key")
         else:
             self._file.secrets.append(said["key"])
+
+    def _switch_off(self, id: str, name: str, said: Mapping[str, Any]) -> None:
+        self.without.add(id)
+        if not said.keys() & {"base_url", "import"}:
+            try:
+                find_provider(id)
+            except ProviderNotFoundError as error:
+                self._fault(f"switches nobody off: {error}", name, "enabled")
 
     def _import(self, id: str, name: str, said: Mapping[str, Any]) -> None:
         if more := sorted(said.keys() - {"import", "enabled"}):
@@ -199,6 +209,7 @@ class _Providers:
         if found is not None and (not isinstance(found, ProviderRow) or found.codec == "local"):
             if said.keys() - {"enabled"}:
                 self._fault("is not reached over HTTP: of this provider, only `enabled` can be said.", name)
+            self.rows[id] = found
             return
         if found is None and "base_url" not in said:
             if "base_url" not in self._file.table("providers", name):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -107,7 +108,8 @@ class TOMLFile:
     """
 
     def __init__(self, path: Path | None) -> None:
-        text = "" if path is None else _text(path)
+        text, self.is_open_to_others = ("", False) if path is None else _read(path)
+        """Whether other users of the machine can read the file, where the system tells."""
         try:
             self.document: Mapping[str, Any] = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
@@ -182,9 +184,12 @@ def path_text(path: Iterable[str]) -> str:
     )
 
 
-def _text(path: Path) -> str:
+def _read(path: Path) -> tuple[str, bool]:
+    """Return what is in the file, and whether other users of the machine can read it, where the system tells."""
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        with path.open("rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            return file.read().decode("utf-8-sig"), os.name == "posix" and bool(mode & 0o044)
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: this is not UTF-8, as TOML must be: save it as that.") from None
     except OSError as error:

@@ -128,3 +128,20 @@ def test_usage_of_a_stream_is_told_only_where_it_was_asked_for(server: Serving) 
     assert b'"usage"' not in silent
     assert told.count(b'"total_tokens":5') == 1
     assert silent.endswith(b"data: [DONE]\n\n")
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"previous_response_id": "resp_1"},
+        {"conversation": "conv_1"},
+        {"prompt": {"id": "pmpt_1"}},
+        {"input": [{"type": "item_reference", "id": "msg_1"}, {"role": "user", "content": "and?"}]},
+    ],
+    ids=lambda more: next(iter(more)),
+)
+def test_conversation_kept_elsewhere_is_refused(server: Serving, more: dict[str, Any]) -> None:
+    """A provider of another format has not seen what a reference stands for, so it is not asked to go on from it."""
+    status, _, body = ask(server, "POST", "/v1/responses", {"model": "up/x", "input": "hi", **more})
+    assert status == 400
+    assert "send the whole conversation" in said(body, "error.message")

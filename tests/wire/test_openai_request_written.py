@@ -145,6 +145,12 @@ def test_a_provider_that_refuses_fields() -> None:
     assert suited(codec, seed=7) == ({"model": "m", "messages": []}, ["$.seed"])
 
 
+def test_a_tool_that_did_not_fail() -> None:
+    """That a tool did not fail is what every result says that does not say otherwise, so nothing is lost."""
+    results = (ToolResult("c", is_error=False), ToolResult("d"))
+    assert CODEC.encode_request(ChatRequest("m", (Message("tool", results),))).losses == ()
+
+
 @pytest.mark.parametrize(
     ("model", "options", "thinks"),
     [
@@ -291,7 +297,7 @@ def reported(*messages: Message, **fields: Any) -> list[tuple[str, str]]:
         (Reasoning("hm"), ""),
         (Text("a", extra=FOREIGN), ".x"),
         (Image(url="a", extra=FOREIGN), ".x"),
-        (ToolResult("c", is_error=False), ".is_error"),
+        (ToolResult("c", is_error=True), ".is_error"),
         (ToolResult("c", extra=FOREIGN), ".x"),
         (ToolResult("c", (Text("a"), Opaque("gemini", {}))), ".content[1]"),
     ],

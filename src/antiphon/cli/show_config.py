@@ -55,14 +55,14 @@ def _settings(config: Config) -> Iterator[dict[str, Any]]:
 
 
 def _provider(config: Config, id: str, known: object) -> Iterator[dict[str, Any]]:
-    """Give what the file says of a provider, and of any other that it can be asked, since its key is set."""
+    """Give what the file and the environment say of a provider, which for most is nothing."""
     prefix = f"providers.{id}."
     said = {name.removeprefix(prefix): origin for name, origin in config.origins.items() if name.startswith(prefix)}
+    if "import" in said:
+        yield _row(f"{prefix}import", getattr(known, "name", id), said["import"])
     if not isinstance(known, ProviderRow):
-        if "import" in said:
-            yield _row(f"{prefix}import", getattr(known, "name", id), said["import"])
         return
-    if (variable := known.moved_by()) is not None and (said or known.key_set()):
+    if (variable := known.moved_by()) is not None:
         said["base_url"] = f"environment {variable}"
     for field, origin in said.items():
         if field not in ("key", "key_env", "import"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import aclosing
+from typing import Any
 
 from antiphon.core import Prepared
 from antiphon.errors import APIError, BadRequestError
@@ -11,10 +12,14 @@ from antiphon.events import End, fold
 from antiphon.server.exchange import NEVER, Exchange, Receive, Scope, Send
 from antiphon.server.faults import told
 from antiphon.server.gateway import Gateway
-from antiphon.types import ChatRequest
+from antiphon.types import ChatRequest, Opaque, Part
+from antiphon.wire import json
 from antiphon.wire.codec import Dialect, Encoder
 
 __all__ = ["Chat"]
+
+_KEPT: Mapping[str, tuple[str, ...]] = {"openai-responses": ("previous_response_id", "conversation", "prompt")}
+"""Fields that stand for messages kept by the provider, by format."""
 
 
 class Chat:
@@ -41,6 +46,8 @@ class Chat:
         async with gateway.turn(exchange):
             request = self._read(await exchange.body(gateway.config.limits), exchange, gateway)
             prepared = gateway.route(request, exchange, self.dialect.name)
+            if prepared.format != self.dialect.name:
+                _check_whole(request, self.dialect.name)
             dialect = self.dialect if self.at is None else self.at(exchange.target)
             answer = _Answer(exchange, prepared, dialect, request)
             try:
@@ -65,6 +72,30 @@ class Chat:
                 type="invalid_request_error",
             )
         return request
+
+
+def _check_whole(request: ChatRequest, format: str) -> None:
+    """Refuse a request that goes on from what only a provider of its own format keeps.
+
+    A model of another would answer a conversation of which it has not seen the most, and nobody would notice.
+    """
+    fields = (request.extra or {}).get(format, {})
+    kept = [f"$.{name}" for name in _KEPT.get(format, ()) if fields.get(name) is not None]
+    for place, message in enumerate(request.messages):
+        kept += (f"$.messages[{place}]" for part in message.parts if _is_reference(part))
+    if kept:
+        raise BadRequestError(
+            f"{kept[0]} stands for what was said before, which the provider of this model does not have and this "
+            "server does not keep: send the whole conversation.",
+            status=400,
+            param=kept[0],
+            type="invalid_request_error",
+        )
+
+
+def _is_reference(part: Part) -> bool:
+    data: Any = part.data if isinstance(part, Opaque) else None
+    return json.is_object(data) and data.get("type") == "item_reference"
 
 
 class _Answer:

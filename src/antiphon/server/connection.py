@@ -23,9 +23,10 @@ class _Refused(Exception):
 class _Connection(HttpToolsProtocol):
     """One connection.
 
-    The head of a request has a bound on its size and one on the time it takes: without them a client could hold memory
-    and connections for nothing. What the parser refuses is answered in JSON: which dialect it was to be in is not
-    known there, so it is OpenAI's.
+    What a client sends and what it leaves unread has bounds, on its size and on the time it takes: without them a
+    client could hold memory and connections for nothing. While a request is answered, its `Exchange` sees to that; here
+    is what lies before, between and after. What the parser refuses is answered in JSON: which dialect it was to be in
+    is not known there, so it is OpenAI's.
     """
 
     limits: Callable[[], Limits]
@@ -33,17 +34,23 @@ class _Connection(HttpToolsProtocol):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.leaving: set[Callable[[], None]] = set()
-        self._head_timer: TimerHandle | None = None
+        self._timer: TimerHandle | None = None
+        """Of what the client has to send."""
+        self._unread: tuple[int, TimerHandle] | None = None
+        """Bytes that the client had yet to take when an answer was over, and when to look again."""
         self._head_bytes = 0
         self._in_head = True
+        self._in_message = False
         self._why = (HTTPStatus.BAD_REQUEST, "This is not an HTTP/1.1 request.")
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._await_head()
+        self._await(self.limits().head_seconds)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
+        if self._unread is not None:
+            self._unread[1].cancel()
         super().connection_lost(exc)
         for leave in list(self.leaving):
             leave()
@@ -56,19 +63,23 @@ class _Connection(HttpToolsProtocol):
         if self.transport.is_closing():
             return  # it was refused: the rest of it is of no interest
         super().data_received(data)
-        if self._in_head and not self.transport.is_closing():
+        if self.transport.is_closing():
+            return
+        if self._in_head:
             self._head_bytes += len(data)
             if self._head_bytes > self.limits().header_bytes:
                 self._too_large()
                 self.send_400_response("")
+        elif self._timer is None and not self._in_message and self.cycle.response_complete:
+            self._await(self.limits().head_seconds)  # whatever came, uvicorn's own clock for idle connections is off
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.scope["antiphon"] = self  # type: ignore[typeddict-unknown-key]
-        self._in_head = True
+        self._in_head = self._in_message = True
         self._head_bytes = 0
-        if self._head_timer is None:
-            self._await_head()
+        if self._timer is None:
+            self._await(self.limits().head_seconds)
 
     def on_headers_complete(self) -> None:
         self._in_head = False
@@ -78,11 +89,24 @@ class _Connection(HttpToolsProtocol):
             raise _Refused
         super().on_headers_complete()
 
+    def on_message_complete(self) -> None:
+        self._in_message = False
+        self._stop_timer()
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if (
+            self._in_message and self.cycle.response_complete
+        ):  # refused early: the rest of the body is not waited for long
+            self._await(self.limits().body_seconds)
+        if self._unread is None:
+            self._look_after_unread()
+
     def send_400_response(self, msg: str) -> None:
         """Answer what is no request, unless an answer is under way, which it would then stand in the middle of."""
         self._stop_timer()
-        answering = self.cycle and not self.cycle.response_complete
-        if not answering:
+        if not self._answering():
             status, why = self._why
             error = APIStatusError(why, status=status, type="invalid_request_error", code="bad_http")
             reply = OpenAIChat().encode_error(error)
@@ -91,6 +115,16 @@ class _Connection(HttpToolsProtocol):
             self.transport.write(f"HTTP/1.1 {status.value} {status.phrase}\r\n{head}\r\n".encode() + reply.body)
         self.transport.close()
 
+    def _answering(self) -> bool:
+        """Whether a client would take an answer now for that to an earlier request, or for a part of it."""
+        cycle = self.cycle
+        if not cycle or cycle.response_complete:
+            return False
+        if self.pipeline or cycle.response_started or not cycle.more_body:
+            return True
+        cycle.disconnected = True  # it is the body of this very request that has a fault: nobody else is to answer
+        return False
+
     def _too_large(self) -> None:
         most = self.limits().header_bytes
         self._why = (
@@ -98,19 +132,34 @@ class _Connection(HttpToolsProtocol):
             f"The head of the request is larger than the {most:,} bytes that this server takes.",
         )
 
-    def _await_head(self) -> None:
-        self._head_timer = self.loop.call_later(self.limits().head_seconds, self._head_late)
+    def _await(self, seconds: float) -> None:
+        self._timer = self.loop.call_later(seconds, self._late)
 
-    def _head_late(self) -> None:
-        self._head_timer = None
-        if not self.transport.is_closing():
+    def _late(self) -> None:
+        self._timer = None
+        if self.transport.is_closing():
+            return
+        if self._in_head and self._in_message:
             self._why = (HTTPStatus.REQUEST_TIMEOUT, "The head of the request did not arrive in time.")
             self.send_400_response("")
+        else:
+            self.transport.close()
 
     def _stop_timer(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look_after_unread(self) -> None:
+        """Close the connection if the client takes nothing more of what was written to it."""
+        left = self.transport.get_write_buffer_size()
+        if left and self._unread is not None and left >= self._unread[0] and self.cycle.response_complete:
+            self.transport.abort()
+        elif left:
+            timer = self.loop.call_later(self.limits().write_seconds, self._look_after_unread)
+            self._unread = (left, timer)
+        else:
+            self._unread = None
 
 
 def protocol(limits: Callable[[], Limits]) -> type[HttpToolsProtocol]:

@@ -129,12 +129,20 @@ def _admit(exchange: Exchange, gateway: Gateway) -> None:
         if exchange.key is None:
             raise _wrong_key(presented)
         return
-    host = urlsplit(f"//{exchange.header(b'host')}").hostname if exchange.header(b"host") else None
+    host = _host(exchange.header(b"host"))
     if host is not None and host not in _LOCAL_NAMES and host != gateway.config.server.host:
         raise _web_page("the host that it names is not this machine")
     origin = exchange.header(b"origin")
     if origin and origin not in gateway.config.server.cors_origins and "*" not in gateway.config.server.cors_origins:
         raise _web_page("its origin is not among server.cors_origins")
+
+
+def _host(named: str) -> str | None:
+    """Return the host without its port; `None` where none is named."""
+    try:
+        return urlsplit(f"//{named}").hostname
+    except ValueError:  # that is no host at all, so it is none of this machine's
+        return named
 
 
 def _bare(value: str) -> str:

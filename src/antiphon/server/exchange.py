@@ -200,7 +200,9 @@ class Exchange:
 
     def failed(self, error: APIError) -> None:
         """Take note of the error that the client is told."""
-        self.outcome, self.error = "error", error.kind
+        self.error = error.kind
+        if self.outcome == "ok":  # else the error only tells of what ended it
+            self.outcome = "error"
 
     async def start(
         self, status: int, content_type: str, headers: Mapping[str, str] | None = None, *, size: int = -1
@@ -225,7 +227,9 @@ class Exchange:
         await self._send({"type": "http.response.start", "status": status, "headers": fields})
 
     async def write(self, data: bytes, *, last: bool = False) -> None:
-        """Send a piece of the body, which goes out at once."""
+        """Send a piece of the body, which goes out at once; after the last one, nothing does."""
+        if self.complete:
+            return
         self._sent, self._writing = time.perf_counter(), True
         self.complete = last
         await self._send({"type": "http.response.body", "body": data, "more_body": not last})
@@ -252,14 +256,15 @@ class Exchange:
         # Closing with unread bytes in the socket would reset the connection, and with it what was just sent.
         await self.start(reply.status, "application/json", {**headers, "connection": "close"}, size=len(reply.body))
         await self.write(reply.body)
-        with anyio.move_on_after(_LINGER_SECONDS):
+        self.complete = True  # all of it was said: what the client does from now on changes nothing
+        with anyio.move_on_after(_LINGER_SECONDS, shield=True):
             size = 0
             while size < _LINGER_BYTES:
                 message = await self._receive()
                 size += len(message.get("body", b""))
                 if not message.get("more_body", False):
                     break
-        await self.write(b"", last=True)
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
     def _timing(self) -> str:
         timing = f"queue;dur={self.queued * 1000:.1f}"

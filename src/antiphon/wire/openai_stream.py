@@ -350,6 +350,11 @@ def _listed(source: Any, choice: int, path: str) -> Event:
     return PartAdded(part, choice)
 
 
+_HOLE = "\x1f"
+"""A text that stands for any other."""
+_AROUND = b'"content":"\\u001f"'
+
+
 class StreamEncoder:
     """Turns events into the bytes of a streamed answer.
 
@@ -370,7 +375,7 @@ class StreamEncoder:
         self._usage: Usage | None = None
         self._told_usage = False
         self._failed = False
-        self._around: dict[int, tuple[bytes, bytes]] = {}
+        self._around: dict[int, tuple[Wire | None, bytes, bytes]] = {}
         """What stands before and after the text in a frame of each choice that brings nothing else."""
 
     def feed(self, event: Event) -> Iterator[bytes]:
@@ -381,20 +386,33 @@ class StreamEncoder:
         return self._long(event)
 
     def _short(self, event: TextDelta) -> bytes | None:
-        """Write more text the short way, if nothing but text came since the choice began."""
-        wire, choice = event.wire, event.choice
-        if wire is not None and wire.format == NAME and (wire.patch is not None or wire.more):
-            return None
+        """Write more text the short way, if nothing but text came since the choice began.
+
+        Chunks that differ in their text alone come with the very same `wire`, which tells that they are written alike.
+        """
         if event.annotations or event.logprobs is not None or self._held:
             return None
+        wire, choice = event.wire, event.choice
+        if wire is not None and (wire.format != NAME or (wire.patch is None and not wire.more)):
+            wire = None  # it says no more than that
         around = self._around.get(choice)
-        if around is None:
-            if choice not in self._opened or self._owed is not None:
+        if around is None or around[0] is not wire:
+            around = self._frame_around(event, wire)
+            if around is None:
                 return None
-            frame = sse.encode(json.encode(chunk_of(self._start, [TextDelta("", choice)])))
-            head, mark, tail = frame.rpartition(b'"content":""')
-            around = self._around[choice] = head + mark[:-2], tail
-        return around[0] + json.encode(event.text) + around[1]
+            self._around[choice] = around
+        return around[1] + json.encode(event.text) + around[2]
+
+    def _frame_around(self, event: TextDelta, wire: Wire | None) -> tuple[Wire | None, bytes, bytes] | None:
+        """Return what stands before and after the text in the frame of *event*, if that is all that it brings."""
+        if event.choice not in self._opened or self._owed is not None or (wire is not None and wire.more):
+            return None
+        chunk = chunk_of(self._start, [msgspec.structs.replace(event, text=_HOLE)])
+        frame = sse.encode(json.encode(patch.apply(chunk, None if wire is None else wire.patch)))
+        head, mark, tail = frame.partition(_AROUND)
+        if not mark or _AROUND in tail:
+            return None
+        return wire, head + mark[: mark.index(b":") + 1], tail
 
     def _long(self, event: Event) -> Iterator[bytes]:
         native = event.wire is not None and event.wire.format == NAME
