@@ -8,8 +8,11 @@ from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Self
 
+import anyio
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from antiphon import Client
 from antiphon.auth import Secret, bearer, no_auth
@@ -300,6 +303,38 @@ async def test_receipts_point_into_the_callers_request() -> None:
         "$.messages[1].parts[2].is_error",
         "$.messages[2].parts[1]",
     ]
+
+
+_blocks = st.sampled_from([Opaque("openai-chat", {}), Opaque("gemini", {}), Text("a")])
+_results = st.lists(_blocks, max_size=4).map(lambda content: ToolResult("c", tuple(content)))
+_messages = st.builds(
+    lambda parts, provider: Message("user", tuple(parts), provider=provider),
+    st.lists(_blocks | _results, max_size=5),
+    st.sampled_from([None, "p", "other"]),
+)
+
+
+def lost_blocks(message: Message, path: str) -> Iterator[str]:
+    """Give the paths of the blocks of a message that cannot go to the provider `p`, which speaks OpenAI's format."""
+    for place, part in enumerate(message.parts):
+        inside = part.content if isinstance(part, ToolResult) else ()
+        found = [
+            (f".parts[{place}]", part),
+            *((f".parts[{place}].content[{n}]", item) for n, item in enumerate(inside)),
+        ]
+        for own, block in found:
+            if isinstance(block, Opaque) and (message.provider == "other" or block.format != "openai-chat"):
+                yield path + own
+
+
+@settings(max_examples=100)
+@given(st.lists(_messages, max_size=5))
+def test_every_block_that_is_lost_is_told_once_and_where_it_is(messages: list[Message]) -> None:
+    """The receipt has the path in the caller's request of each block that stayed behind, whoever left it out."""
+    call = Call()
+    anyio.run(play, endpoint(Scripted(WHOLE)), REQUEST.but(messages=tuple(messages)), call)
+    expected = [path for place, one in enumerate(messages) for path in lost_blocks(one, f"$.messages[{place}]")]
+    assert sorted(expected) == sorted(loss.path for loss in call.losses)
 
 
 @pytest.mark.anyio

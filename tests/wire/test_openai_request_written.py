@@ -266,6 +266,23 @@ def test_files_by_their_url(taken: bool, losses: list[str]) -> None:
     assert alone["messages"] == [{"role": "user", "content": ""}]
 
 
+def test_where_a_file_stood() -> None:
+    """A file that is left out is told by its place in the request, whatever else was left out, also in results."""
+    file, gone = File(url="https://x/y.pdf"), Opaque("gemini", {})
+    results = (ToolResult("c", (Text("1"),)), ToolResult("d", (gone, File(file_id="f"), file)))
+    first = Message("user", (gone, Text("a"), file, *results, File(file_id="g"), file))
+    _, lost = suited(OpenAIChat(file_urls=False), first, Message("user", (gone, file)))
+    assert lost == [
+        "$.messages[0].parts[4].content[0]",
+        "$.messages[0].parts[0]",
+        "$.messages[1].parts[0]",
+        "$.messages[0].parts[4].content[2]",
+        "$.messages[0].parts[2]",
+        "$.messages[0].parts[6]",
+        "$.messages[1].parts[1]",
+    ]
+
+
 def test_notes_of_others_on_sources() -> None:
     """What only another format says of a source is on the receipt."""
     source = Annotation(url="http://x/", extra={"anthropic": {"cited_text": "abc"}, "openai-chat": {"y": 1}})

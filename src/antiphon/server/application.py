@@ -11,6 +11,7 @@ import anyio
 from anyio.abc import TaskGroup
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route, Router
+from starlette.types import ASGIApp
 
 from antiphon.config import Config
 from antiphon.http.exchange import HTTPTransport
@@ -101,17 +102,20 @@ class Application:
         self.routes = self._routes()
         router = Router(self.routes)
         router.redirect_slashes = False
-        self._app: Any = Door(
-            router, dialect=_dialect_of, gateway=lambda: self.gateway, enter=self._begun, done=self._done
+        self._door = Door(router, dialect=_dialect_of, gateway=lambda: self.gateway, enter=self._begun, done=self._done)
+        self._app = self._entrance(config)
+
+    def _entrance(self, config: Config) -> ASGIApp:
+        """Return what stands before everything: the door, and what lets the pages of other origins come to it."""
+        if not config.server.cors_origins:
+            return self._door
+        return CORSMiddleware(
+            self._door,
+            allow_origins=config.server.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["*"],
+            expose_headers=["x-request-id", "server-timing", "x-antiphon-losses"],
         )
-        if config.server.cors_origins:
-            self._app = CORSMiddleware(
-                self._app,
-                allow_origins=config.server.cors_origins,
-                allow_methods=["GET", "POST"],
-                allow_headers=["*"],
-                expose_headers=["x-request-id", "server-timing", "x-antiphon-losses"],
-            )
 
     def _routes(self) -> Sequence[Route]:
         models = Models(_dialect_of)
@@ -189,6 +193,7 @@ class Application:
     def use(self, config: Config) -> None:
         """Answer from now on as *config* says; what is under way goes on as it began."""
         self.gateway = Gateway(config, self._transport)
+        self._app = self._entrance(config)
 
     def end_all(self) -> None:
         """End what is under way: streams with an error event, and the others with an error."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from typing import Any
 
+from antiphon.completion import REQUEST_IDS
 from antiphon.core import Prepared
 from antiphon.errors import APIError, BadRequestError
 from antiphon.events import End, fold
@@ -58,7 +59,7 @@ class Chat:
                 else:
                     await answer.whole()
             finally:
-                exchange.usage = prepared.watch.usage
+                answer.note()
 
     def _read(self, body: bytes, exchange: Exchange, gateway: Gateway) -> ChatRequest:
         request = self.dialect.decode_request(body, exchange.target)
@@ -171,6 +172,12 @@ class _Answer:
         self._exchange.failed(error)
         if not self._exchange.complete:
             await self._exchange.write(self._encoder.error(error), last=True)
+
+    def note(self) -> None:
+        """Let the exchange know what the provider told of the call."""
+        exchange, ids = self._exchange, self._prepared.call.reply_headers
+        exchange.usage = self._prepared.watch.usage
+        exchange.provider_id = exchange.provider_id or next((ids[name] for name in REQUEST_IDS if name in ids), None)
 
     def _headers(self) -> Mapping[str, str]:
         """Return what the provider's head says that is worth passing on: its rate limits, and its id of the request."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
 import time
-import uuid
 from collections.abc import Awaitable, Callable, Generator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, Protocol, TypeAlias
@@ -28,6 +28,8 @@ slowly; the server stopped."""
 
 NEVER = math.inf
 """Seconds."""
+_OWN = frozenset({"content-type", "request-id", "x-request-id"})
+"""Header fields that every answer has; a provider's own id of a request is in the log."""
 _MAX_LOSSES = 20
 _LINGER_BYTES = 64 * 1024 * 1024
 _LINGER_SECONDS = 5.0
@@ -52,6 +54,7 @@ class Exchange:
         operation: OpenTelemetry's name of what is asked.
         key: Name of the client's key, `None` where none is asked for.
         model: As the client names it, once that is known.
+        provider_id: The provider's own id of the request, for its support.
         streamed: Whether the answer comes in pieces.
         started, complete: Whether the head of the answer, its last piece was sent.
         queued: Seconds that it waited for its turn.
@@ -71,16 +74,19 @@ class Exchange:
         self._connection: Connection | None = scope.get("antiphon")
         self._sent = self._began
         self._writing = self._reading = False
+        self._unread = True
         self._patience = NEVER
+        self._fields: dict[bytes, bytes] = dict(scope["headers"])
         self.scope = scope
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         given = self.header(b"x-request-id")
-        self.id = given if is_id(given) else uuid.uuid4().hex
+        self.id = given if is_id(given) else os.urandom(16).hex()
         self.operation = ""
         self.key: str | None = None
         self.model = ""
         self.provider = ""
+        self.provider_id: str | None = None
         self.status = 0
         self.streamed = False
         self.started = False
@@ -97,11 +103,7 @@ class Exchange:
 
     def header(self, name: bytes) -> str:
         """Return the value of a header field, `""` where there is none."""
-        for field, value in self.scope["headers"]:
-            if field == name:
-                found: str = value.decode("latin-1")
-                return found
-        return ""
+        return self._fields.get(name, b"").decode("latin-1")
 
     @property
     def target(self) -> str:
@@ -144,12 +146,13 @@ class Exchange:
             message = await self._receive()
             if message["type"] == "http.disconnect":
                 raise Left
+            self._unread = message.get("more_body", False)
             if piece := message.get("body", b""):
                 size += len(piece)
                 if size > most:
                     raise _too_large(most)
                 pieces.append(piece)
-            if not message.get("more_body", False):
+            if not self._unread:
                 break
         self._reading, self._patience = False, limits.write_seconds
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -201,6 +204,7 @@ class Exchange:
     def failed(self, error: APIError) -> None:
         """Take note of the error that the client is told."""
         self.error = error.kind
+        self.provider_id = error.request_id or self.provider_id
         if self.outcome == "ok":  # else the error only tells of what ended it
             self.outcome = "error"
 
@@ -213,6 +217,7 @@ class Exchange:
         fields: list[tuple[bytes, bytes]] = [
             (b"content-type", content_type.encode()),
             (b"x-request-id", self.id.encode()),
+            (b"request-id", self.id.encode()),  # where Anthropic's clients look
             (b"server-timing", self._timing().encode()),
         ]
         if size >= 0:
@@ -249,7 +254,8 @@ class Exchange:
 
     async def refuse(self, reply: HTTPReply, more: Mapping[str, str] | None = None) -> None:
         """Send an error in place of an answer, with *more* header fields; a client still sending hears it, too."""
-        headers = {name: value for name, value in {**reply.headers, **(more or {})}.items() if name != "content-type"}
+        fields = {**reply.headers, **(more or {})}
+        headers = {name: value for name, value in fields.items() if name not in _OWN}
         if reply.status not in (408, 413):
             await self.reply(reply.status, reply.body, headers)
             return
@@ -259,11 +265,10 @@ class Exchange:
         self.complete = True  # all of it was said: what the client does from now on changes nothing
         with anyio.move_on_after(_LINGER_SECONDS, shield=True):
             size = 0
-            while size < _LINGER_BYTES:
+            while self._unread and size < _LINGER_BYTES:
                 message = await self._receive()
                 size += len(message.get("body", b""))
-                if not message.get("more_body", False):
-                    break
+                self._unread = message.get("more_body", False)
         await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
     def _timing(self) -> str:

@@ -53,6 +53,7 @@ def line(exchange: Exchange) -> dict[str, Any]:
         "key": exchange.key,
         "model": exchange.model[:200] or None,
         "provider": exchange.provider or None,
+        "provider_id": exchange.provider_id,
         "stream": exchange.streamed or None,
         "queue_ms": round(exchange.queued * 1000, 1) or None,
         "first_token_ms": None if exchange.first is None else round(exchange.first * 1000, 1),

@@ -83,6 +83,8 @@ def bind(host: str, port: int) -> socket.socket:
 
 def serve(source: Source, config: Config, listener: socket.socket) -> None:
     """Serve until a signal says to stop: SIGINT or SIGTERM. SIGHUP reads the settings anew, whole or not at all."""
+    # What is read later must be safe for the address that is listened at now, whatever it says about that itself.
+    source.overrides |= {"server.host": config.server.host, "server.port": config.server.port}
     if config.server.workers > 1:
         _Workers(source, config, listener).run()
     else:
@@ -121,7 +123,6 @@ class Server(uvicorn.Server):
                 server_header=False,
                 proxy_headers=False,
                 backlog=_BACKLOG,
-                timeout_graceful_shutdown=int(self._grace) + _LAST_WORDS,
             )
         )
         logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
@@ -161,6 +162,7 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop accepting, let what is under way end within its time, and end the rest."""
         self._application.stopping = True
+        self.config.timeout_graceful_shutdown = int(self._grace) + _LAST_WORDS
         async with anyio.create_task_group() as group:
             group.start_soon(self._end_late)
             await super().shutdown(sockets)

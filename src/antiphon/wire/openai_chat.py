@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 from urllib.parse import quote
@@ -19,7 +19,7 @@ import msgspec
 
 from antiphon.completion import Completion
 from antiphon.errors import APIError, StreamError
-from antiphon.types import ChatRequest, Loss, ToolResult
+from antiphon.types import ChatRequest, File, Loss, Message, Part, ToolResult
 from antiphon.wire import json, read
 from antiphon.wire.codec import Decoder, Encoder, Headers, HTTPReply, HTTPRequest, ListedModel
 from antiphon.wire.listing import listed_models, openai_model, openai_models
@@ -48,14 +48,29 @@ def _told(source: dict[str, Any]) -> StreamError:
     return error_inside(fault_of(source) or source)
 
 
-def _origin(request: ChatRequest, number: int) -> int:
-    """Return the place of the message of *request* that became the one of that *number* among those written."""
+def _origin(request: ChatRequest, number: int) -> tuple[int, int]:
+    """Return the place of the message of *request* that became the one of that *number* among those written.
+
+    And which one of those that it became: each result of a tool is one, before the one for the rest.
+    """
     for place, message in enumerate(request.messages):
         results = sum(isinstance(part, ToolResult) for part in message.parts)
-        number -= max(1, results + (results < len(message.parts)))
-        if number < 0:
-            return place
-    return len(request.messages) - 1
+        several = max(1, results + (results < len(message.parts)))
+        if number < several:
+            return place, number
+        number -= several
+    return len(request.messages) - 1, 0
+
+
+def _parts_of(message: Message, which: int) -> Iterator[tuple[str, Part]]:
+    """Give the parts of the one of that number among the messages that *message* became, each with its path in it."""
+    parts = [(f".parts[{place}]", part) for place, part in enumerate(message.parts)]
+    results = [(path, part) for path, part in parts if isinstance(part, ToolResult)]
+    if which < len(results):
+        path, result = results[which]
+        yield from ((f"{path}.content[{place}]", part) for place, part in enumerate(result.content))
+    else:
+        yield from parts
 
 
 def _shorten_call_ids(message: dict[str, Any]) -> None:
@@ -76,11 +91,14 @@ def _forces_a_call(source: dict[str, Any]) -> bool:
 
 def _drop_file_urls(message: dict[str, Any], request: ChatRequest, number: int, losses: list[Loss]) -> None:
     """Leave out files that are told by their URL."""
+    place, which = _origin(request, number)
+    parts = _parts_of(request.messages[place], which)
+    paths = (path for path, part in parts if isinstance(part, File) and part.url is not None)
     kept: list[Any] = []
-    for place, part in enumerate(message["content"]):
+    for part in message["content"]:
         file: Any = part.get("file") if json.is_object(part) and part.get("type") == "file" else None
         if json.is_object(file) and "://" in (json.text(file.get("file_data")) or "")[:10]:
-            path = f"$.messages[{_origin(request, number)}].parts[{place}]"
+            path = f"$.messages[{place}]{next(paths, '')}"
             losses.append(Loss("dropped", path, "The provider takes a file's data or its id, not its URL."))
         else:
             kept.append(part)
@@ -179,7 +197,7 @@ class OpenAIChat(msgspec.Struct, frozen=True, kw_only=True):
         elif self.reasoning_field not in (None, "thinking"):
             message[self.reasoning_field] = thoughts
         elif thoughts:
-            place = _origin(request, number)
+            place, _ = _origin(request, number)
             if self.provider is None or request.messages[place].provider != self.provider:
                 path = f"$.messages[{place}].reasoning_content"
                 losses.append(Loss("dropped", path, "The provider takes no earlier thoughts back."))

@@ -12,7 +12,7 @@ import time
 from datetime import UTC
 
 from antiphon.completion import REQUEST_IDS
-from antiphon.errors import KINDS, APIError, APIStatusError, APITimeoutError, error_class
+from antiphon.errors import KINDS, APIError, APIStatusError, APITimeoutError, BadRequestError, error_class
 from antiphon.wire import json
 from antiphon.wire.codec import Headers, HTTPReply
 from antiphon.wire.json import is_array, is_object
@@ -138,6 +138,8 @@ def http_status(error: APIError) -> int:
     """Return the status with which a server tells a client of *error*."""
     if error.status is not None and error.status >= 400:
         return error.status
+    if isinstance(error, BadRequestError):
+        return 400  # one of ours: a client that was told 502 would try again
     return 504 if isinstance(error, APITimeoutError) else 502
 
 
