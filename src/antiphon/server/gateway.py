@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 
 import anyio
 
-from antiphon.config import Config
+from antiphon.config import Config, Limits
 from antiphon.core import Core, Model, Prepared
 from antiphon.server.exchange import Exchange
 from antiphon.server.faults import overloaded
@@ -42,27 +42,13 @@ class Gateway:
         self._listing = anyio.Lock()
         self._listed: tuple[float, Sequence[Model]] = (float("-inf"), ())
 
-    @asynccontextmanager
-    async def turn(self, exchange: Exchange) -> AsyncGenerator[None, None]:
+    def turn(self, exchange: Exchange) -> AbstractAsyncContextManager[None]:
         """Wait for one of the places that there are for requests, and hold it.
 
         Raises:
             InternalServerError: None became free in time.
         """
-        limits = self.config.limits
-        try:
-            self._room.acquire_nowait()
-        except anyio.WouldBlock:
-            before = exchange.seconds
-            with anyio.move_on_after(limits.queue_seconds) as clock:
-                await self._room.acquire()
-            exchange.queued = exchange.seconds - before
-            if clock.cancelled_caught:
-                raise overloaded(limits.concurrent) from None
-        try:
-            yield
-        finally:
-            self._room.release()
+        return _Turn(self._room, self.config.limits, exchange)
 
     def route(self, request: ChatRequest, exchange: Exchange, format: str) -> Prepared:
         """Find who answers *request*, which came in *format*."""
@@ -80,3 +66,31 @@ class Gateway:
                 listed = (*aliases, *await self.core.models())
                 self._listed = (time.monotonic(), listed)
             return listed
+
+
+class _Turn:
+    """A place among the requests that are answered at once. A class: a generator would take thrice the time."""
+
+    __slots__ = ("_exchange", "_limits", "_room")
+
+    def __init__(self, room: anyio.Semaphore, limits: Limits, exchange: Exchange) -> None:
+        self._room = room
+        self._limits = limits
+        self._exchange = exchange
+
+    async def __aenter__(self) -> None:
+        try:
+            self._room.acquire_nowait()
+            return
+        except anyio.WouldBlock:
+            pass  # there is none, so it is waited for
+        exchange = self._exchange
+        before = exchange.seconds
+        with anyio.move_on_after(self._limits.queue_seconds) as clock:
+            await self._room.acquire()
+        exchange.queued = exchange.seconds - before
+        if clock.cancelled_caught:
+            raise overloaded(self._limits.concurrent)
+
+    async def __aexit__(self, *_error: object) -> None:
+        self._room.release()

@@ -35,6 +35,7 @@ logger = logging.getLogger("antiphon.server")
 _BACKLOG = 2048
 _SHARED = "PROMETHEUS_MULTIPROC_DIR"
 """Where the processes put their figures together; the metrics' library looks at it when it is imported."""
+_OTHER_FILES = 200
 _LAST_WORDS = 3
 """Seconds for the error events of streams that did not end in time."""
 _TOO_SOON = 1.0
@@ -91,7 +92,26 @@ def serve(source: Source, config: Config, listener: socket.socket) -> None:
         _work(source, config, listener)
 
 
+def _allow_files(concurrent: int) -> None:
+    """Allow this process as many open sockets as it may need, two a request, where the system lets it."""
+    if sys.platform == "win32":
+        return
+    import resource  # not on Windows
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * concurrent + _OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        if most < wanted:
+            logger.warning(
+                "The system lets a process have %d files open, which is enough for %d requests at once, not for the %d "
+                "of limits.concurrent.", most, (most - _OTHER_FILES) // 2, concurrent,
+            )  # fmt: skip
+
+
 def _work(source: Source, config: Config, listener: socket.socket) -> None:
+    _allow_files(config.limits.concurrent)
     log = AccessLog(sys.stdout.buffer) if config.server.access_log else None
     application = Application(config, log=log)
     Server(application, source).run([listener])
