@@ -207,6 +207,9 @@ class Endpoint:
             return await reply.read(MAX_BODY)
 
     def _url(self, base_url: str, http: HTTPRequest) -> str:
+        if "/." in http.path and not {".", ".."}.isdisjoint(http.path.partition("?")[0].split("/")):
+            # It would lead to another path of the provider, and the key with it.
+            raise BadRequestError("A model's name must not have '.' or '..' between slashes.", param="$.model")
         url = base_url + http.path
         return f"{url}{'&' if '?' in http.path else '?'}{self._query}" if self._query else url
 

@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 from anyio.abc import TaskGroup
-from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route, Router
-from starlette.types import ASGIApp
 
 from antiphon.config import Config
 from antiphon.http.exchange import HTTPTransport
@@ -108,26 +106,13 @@ class Application:
             for method in route.methods or ()
         }
         """What answers where no part of the path is a name, found without looking at every route."""
-        self._door = Door(
+        self._app = Door(
             self._route, dialect=_dialect_of, gateway=lambda: self.gateway, enter=self._begun, done=self._done
         )
-        self._app = self._entrance(config)
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
         app = self._plain.get((scope["method"], scope["path"]), self._router)
         await app(scope, receive, send)
-
-    def _entrance(self, config: Config) -> ASGIApp:
-        """Return what stands before everything: the door, and what lets the pages of other origins come to it."""
-        if not config.server.cors_origins:
-            return self._door
-        return CORSMiddleware(
-            self._door,
-            allow_origins=config.server.cors_origins,
-            allow_methods=["GET", "POST"],
-            allow_headers=["*"],
-            expose_headers=["x-request-id", "server-timing", "x-antiphon-losses"],
-        )
 
     def _routes(self) -> Sequence[Route]:
         models = Models(_dialect_of)
@@ -205,7 +190,6 @@ class Application:
     def use(self, config: Config) -> None:
         """Answer from now on as *config* says; what is under way goes on as it began."""
         self.gateway = Gateway(config, self._transport)
-        self._app = self._entrance(config)
 
     def end_all(self) -> None:
         """End what is under way: streams with an error event, and the others with an error."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from urllib.parse import urlsplit
 
 import anyio
@@ -22,6 +22,7 @@ OPEN = frozenset({"/health", "/ready"})
 _GRACE = 1.0
 """Seconds that the last words to a client may take."""
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+_EXPOSED = "x-request-id, server-timing, x-antiphon-losses"
 _KEY_FIELDS = (b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key")
 
 
@@ -60,6 +61,10 @@ class Door:
         try:
             with exchange.attended():
                 try:
+                    exchange.common = _cors(exchange, gateway.config.server.cors_origins)
+                    if exchange.common and _asks_first(exchange):
+                        await exchange.reply(200, b"{}", _allowed(exchange))
+                        return
                     _admit(exchange, gateway)
                     await self._app(scope, receive, send)
                 except Left:
@@ -132,9 +137,30 @@ def _admit(exchange: Exchange, gateway: Gateway) -> None:
     host = _host(exchange.header(b"host"))
     if host is not None and host not in _LOCAL_NAMES and host != gateway.config.server.host:
         raise _web_page("the host that it names is not this machine")
-    origin = exchange.header(b"origin")
-    if origin and origin not in gateway.config.server.cors_origins and "*" not in gateway.config.server.cors_origins:
+    if exchange.header(b"origin") and not exchange.common:
         raise _web_page("its origin is not among server.cors_origins")
+
+
+def _cors(exchange: Exchange, origins: Sequence[str]) -> Mapping[str, str]:
+    """Return the header fields that let a page read the answer, where its origin is one of *origins*."""
+    origin = exchange.header(b"origin")
+    if not origin or not origins or (origin not in origins and "*" not in origins):
+        return {}
+    return {"access-control-allow-origin": origin, "vary": "origin", "access-control-expose-headers": _EXPOSED}
+
+
+def _asks_first(exchange: Exchange) -> bool:
+    """Whether this is a browser's question if it may send the request that the page wants to send."""
+    return exchange.method == "OPTIONS" and bool(exchange.header(b"access-control-request-method"))
+
+
+def _allowed(exchange: Exchange) -> Mapping[str, str]:
+    """Return what such a browser is told: it may send whatever header fields it names."""
+    return {
+        "access-control-allow-methods": "GET, POST",
+        "access-control-allow-headers": exchange.header(b"access-control-request-headers"),
+        "access-control-max-age": "600",
+    }
 
 
 def _host(named: str) -> str | None:

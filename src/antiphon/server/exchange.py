@@ -62,6 +62,7 @@ class Exchange:
         losses: What of the request could not be said to the provider.
         error: The kind of the error that the client was told.
         outcome: How it ended.
+        common: Header fields of whatever the answer will be.
         idle: What to do when nothing was written for *keep_alive* seconds.
         last_words: What to do when an answer that has begun is ended before its time.
     """
@@ -97,6 +98,7 @@ class Exchange:
         self.losses: Sequence[Loss] = ()
         self.error: str | None = None
         self.outcome: Outcome = "ok"
+        self.common: Mapping[str, str] = {}
         self.keep_alive = NEVER
         self.idle: Callable[[], Awaitable[None]] | None = None
         self.last_words: Callable[[APIError], Awaitable[None]] | None = None
@@ -226,9 +228,9 @@ class Exchange:
             fields.append((b"cache-control", b"no-cache"))
             fields.append((b"x-accel-buffering", b"no"))  # nginx before this server would else hold pieces back
         if self.losses:
-            fields.append((b"x-antiphon-losses", self._receipt().encode("ascii", "backslashreplace")))
-        if headers:
-            fields += [(name.encode(), value.encode("latin-1", "replace")) for name, value in headers.items()]
+            fields.append((b"x-antiphon-losses", self._receipt().encode("unicode_escape")))
+        for more in (self.common, headers):
+            fields += [(name.encode(), value.encode("latin-1", "replace")) for name, value in (more or {}).items()]
         await self._send({"type": "http.response.start", "status": status, "headers": fields})
 
     async def write(self, data: bytes, *, last: bool = False) -> None:

@@ -7,8 +7,10 @@ import logging
 from antiphon.catalog import ProviderRow, find_provider
 from antiphon.errors import (
     AntiphonError,
+    APIConnectionError,
     APIError,
     APIStatusError,
+    APITimeoutError,
     InternalServerError,
     LocalModelError,
     MissingAPIKeyError,
@@ -25,6 +27,9 @@ logger = logging.getLogger("antiphon.server")
 
 def told(error: Exception, request_id: str) -> APIError:
     """Return *error* as a client is told of it; what the client is not told, the log is."""
+    if isinstance(error, APIConnectionError):
+        logger.warning("request %s: %s", request_id, error.message)
+        return _unanswered(error)
     if isinstance(error, APIError):
         return error
     if isinstance(error, ModelNotFoundError | ProviderNotFoundError):
@@ -64,6 +69,13 @@ def stopping() -> APIError:
         type="server_error",
         code="shutting_down",
     )
+
+
+def _unanswered(error: APIConnectionError) -> APIError:
+    """Return *error* without where the provider is, and without what only who wrote the program could change."""
+    name, kind = error.provider or "of this model", type(error)
+    what = "did not answer in time" if isinstance(error, APITimeoutError) else "cannot be reached"
+    return kind(f"The provider {name!r} {what}.", provider=error.provider, model=error.model)
 
 
 def _without_key(error: MissingAPIKeyError) -> APIError:
