@@ -235,6 +235,14 @@ class Core:
             tags = isinstance(handler, Endpoint) and handler.think_tags
         return Prepared(handler, request, call, separate_usage=bool(request.include_usage), think_tags=tags)
 
+    def find(self, model: str) -> Handler:
+        """Return who answers for *model*.
+
+        Raises:
+            AntiphonError: Nobody has that name, or it wants a key and there is none.
+        """
+        return self._resolver.find(model)[0]
+
     def route(self, request: ChatRequest, *, format: str, headers: dict[str, str] | None = None) -> Prepared:
         """Find who answers a request that came in *format*, whose model says so.
 

@@ -18,6 +18,8 @@ from antiphon.resolve import DEFAULT_MODEL
 __all__ = ["serve"]
 
 _NEEDED = ("uvicorn", "starlette", "httptools")
+_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+"""What a client on this machine calls a server that listens at every address."""
 _CLIENTS = {"OPENAI_BASE_URL": "/v1", "ANTHROPIC_BASE_URL": "", "GOOGLE_GEMINI_BASE_URL": "", "OLLAMA_HOST": ""}
 """The variables in which the official clients look for a server, and what follows the address there."""
 
@@ -40,9 +42,9 @@ def serve(path: str | None, overrides: Mapping[str, Any], *, check: bool) -> int
     for warning in config.warnings:
         say(warning)
     listener = run.bind(config.server.host, config.server.port)
-    host, port = listener.getsockname()[:2]
+    host, port = config.server.host, listener.getsockname()[1]
     click.echo(f"antiphon {VERSION} listens at {_address(host, port)}", err=True)
-    for line in _welcome(config, _address(host, port)):
+    for line in _welcome(config, _address(_EVERYWHERE.get(host, host), port)):
         click.echo(line, err=True)
     try:
         run.serve(source, config, listener)

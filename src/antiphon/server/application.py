@@ -126,6 +126,7 @@ class Application:
             _post("/api/embed", Embed(OllamaEmbeddings())),
             _post("/api/embeddings", Embed(OldOllamaEmbeddings())),
             _post("/v1/messages/count_tokens", Count(ANTHROPIC)),
+            _post("/v1/responses/input_tokens", Count(RESPONSES)),
             *(route for version in ("v1beta", "v1") for route in _gemini(version)),
             _get("/v1/models", models),
             _get("/v1/models/{model:path}", models),

@@ -81,7 +81,7 @@ class Count:
         async with gateway.turn(exchange):
             request = self._dialect.decode_request(await exchange.body(gateway.config.limits), exchange.target)
             exchange.model = request.model
-            prepared = gateway.route(request, exchange, self._dialect.name)
+            prepared = await gateway.route(request, exchange, self._dialect.name)
 
             count = await gateway.core.count(prepared)
             exchange.losses = prepared.call.losses
@@ -108,7 +108,7 @@ class Embed:
             request = self._dialect.decode_request(body, exchange.target)
             exchange.model = request.model
             base64 = json.decode(body).get("encoding_format") == "base64"
-            vectors = await gateway.core.embed_request(request)
+            vectors = await gateway.embed(request)
             exchange.provider = vectors.provider or ""
             exchange.losses = vectors.losses
             await exchange.reply(200, self._dialect.encode_response(vectors, base64=base64))

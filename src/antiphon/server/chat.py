@@ -46,7 +46,7 @@ class Chat:
         exchange.operation = self.operation
         async with gateway.turn(exchange):
             request = self._read(await exchange.body(gateway.config.limits), exchange, gateway)
-            prepared = gateway.route(request, exchange, self.dialect.name)
+            prepared = await gateway.route(request, exchange, self.dialect.name)
             if prepared.format != self.dialect.name:
                 _check_whole(request, self.dialect.name)
             dialect = self.dialect if self.at is None else self.at(exchange.target)

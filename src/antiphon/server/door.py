@@ -83,11 +83,13 @@ class Door:
             exchange.abort()
             return
         fault = stopping() if exchange.outcome == "stopping" else too_slow()
-        with anyio.move_on_after(_GRACE, shield=True):
+        with anyio.move_on_after(_GRACE, shield=True) as clock:
             if not exchange.started:
                 await self._refuse(exchange, fault)
             elif exchange.last_words is not None:
                 await exchange.last_words(fault)
+        if clock.cancelled_caught:  # the client does not read: nor would it the rest of what it was sent
+            exchange.abort()
 
     async def _refuse(self, exchange: Exchange, error: Exception) -> None:
         fault = _routing(error, exchange) if isinstance(error, HTTPException) else told(error, exchange.id)

@@ -5,19 +5,23 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 
 import anyio
 
 from antiphon.config import Config, Limits
 from antiphon.core import Core, Model, Prepared
+from antiphon.embedding import EmbeddingRequest, Embeddings
 from antiphon.server.exchange import Exchange
 from antiphon.server.faults import overloaded
+from antiphon.threads import in_thread
 from antiphon.transport import Transport
 from antiphon.types import ChatRequest
 
 __all__ = ["Gateway"]
 
 _LIST_SECONDS = 60.0
+_MAX_FOUND = 1000
 _FORWARDED: dict[str, tuple[str, ...]] = {"anthropic": ("anthropic-beta", "anthropic-version")}
 """Header fields of a client that change what a body means, by format; they go to a provider of that format alone."""
 
@@ -39,6 +43,7 @@ class Gateway:
             names=config.names,
         )
         self._room = anyio.Semaphore(config.limits.concurrent, fast_acquire=True)
+        self._found: set[str] = set()
         self._listing = anyio.Lock()
         self._listed: tuple[float, Sequence[Model]] = (float("-inf"), ())
 
@@ -50,12 +55,30 @@ class Gateway:
         """
         return _Turn(self._room, self.config.limits, exchange)
 
-    def route(self, request: ChatRequest, exchange: Exchange, format: str) -> Prepared:
+    async def route(self, request: ChatRequest, exchange: Exchange, format: str) -> Prepared:
         """Find who answers *request*, which came in *format*."""
+        await self._look_up(request.model)
         headers = {name: value for name in _FORWARDED.get(format, ()) if (value := exchange.header(name.encode()))}
         prepared = self.core.route(request, format=format, headers=headers)
         exchange.provider = prepared.handler.name
         return prepared
+
+    async def embed(self, request: EmbeddingRequest) -> Embeddings:
+        """Return the vectors of the texts of *request*."""
+        await self._look_up(request.model)
+        return await self.core.embed_request(request)
+
+    async def _look_up(self, model: str) -> None:
+        """Find a model for the first time in a thread: modules are imported, and what is installed is looked through.
+
+        Raises:
+            AntiphonError: There is none of that name, or no key for it.
+        """
+        if model not in self._found:
+            await in_thread(partial(self.core.find, model))
+            if len(self._found) >= _MAX_FOUND:
+                self._found.clear()
+            self._found.add(model)
 
     async def models(self) -> Sequence[Model]:
         """List what can be asked for: aliases first; asked of the providers once a minute at most."""

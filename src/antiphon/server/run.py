@@ -15,17 +15,18 @@ from contextlib import suppress
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import anyio
-import platformdirs
 import uvicorn
 
 from antiphon import config as settings
 from antiphon.config import Config
 from antiphon.errors import AntiphonError
+from antiphon.local_model import cache_dir
 from antiphon.server.application import Application
 from antiphon.server.connection import protocol
+from antiphon.server.exchange import Connection
 from antiphon.server.log import AccessLog
 
 __all__ = ["Server", "Source", "bind", "serve"]
@@ -191,6 +192,9 @@ class Server(uvicorn.Server):
     async def _end_late(self) -> None:
         await anyio.sleep(self._grace)
         self._application.end_all()
+        await anyio.sleep(_LAST_WORDS / 2)
+        for connection in list(self.server_state.connections):  # what was said there is not being read
+            cast(Connection, connection).abort()
 
 
 class _Workers:
@@ -199,7 +203,8 @@ class _Workers:
     def __init__(self, source: Source, config: Config, listener: socket.socket) -> None:
         self._shared: tempfile.TemporaryDirectory[str] | None = None
         if config.server.metrics:
-            folder = platformdirs.user_cache_path("antiphon", appauthor=False, ensure_exists=True)
+            folder = cache_dir()
+            folder.mkdir(parents=True, exist_ok=True)
             self._shared = tempfile.TemporaryDirectory(prefix="metrics-", dir=folder)
             os.environ[_SHARED] = self._shared.name
         self._source = source
