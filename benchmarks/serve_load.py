@@ -1,8 +1,8 @@
 """The clients of the server's benchmark: a process that asks for streams, as many at once as it is told, and counts.
 
 Run as `python -m benchmarks.serve_load`. An order is one line of JSON on standard input, as for `benchmarks.child`, and
-its figures are one on standard output. A request is given whole, as the text that goes over the wire. Of what
-comes back no more is read than counting takes, so that the client costs little beside what it measures.
+its figures, or an `error`, are one on standard output. A request is given whole, as the text that goes over the wire.
+Of what comes back no more is read than counting takes, so that the client costs little beside what it measures.
 """
 
 from __future__ import annotations
@@ -13,16 +13,15 @@ import os
 import statistics
 import sys
 import time
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, cast
-
-from benchmarks.subjects import WORDS
 
 __all__ = ["main", "resident"]
 
 _WORD_ENDS = b' "'
 """What is in each piece of text, since the words end so, and nowhere else in JSON that is written without spaces."""
-_OPENED_A_SECOND = 400
+_OPENED_A_SECOND = 500
 _PATIENCE = 10.0
 """Seconds that streams may take beyond twice their time."""
 
@@ -43,6 +42,8 @@ class _Stream(asyncio.Protocol):
 
     def __init__(self) -> None:
         self.words, self.fault = 0, ""
+        self._head: bytes | None = None
+        self._carried = self._cut = b""
         self._over: asyncio.Future[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -52,7 +53,7 @@ class _Stream(asyncio.Protocol):
         """Send *request*; what is returned is done when the answer, or the connection, is over."""
         self.words, self.fault = 0, ""
         self.first = self.last = self.began = time.perf_counter()
-        self._head: bytes | None = b""
+        self._head = b""
         self._carried = self._cut = b""
         self._left, self._closing = 0, False
         self._over = asyncio.get_running_loop().create_future()
@@ -81,7 +82,8 @@ class _Stream(asyncio.Protocol):
 
     def _body(self, data: bytes) -> bytes:
         """Return what *data* has of the body, without the chunks in which servers cut it up as they like."""
-        data, at, pieces = self._cut + data, 0, []
+        data, at = self._cut + data, 0
+        pieces: list[bytes] = []
         while at < len(data):
             if self._left > 2:
                 pieces.append(piece := data[at : at + self._left - 2])
@@ -122,7 +124,8 @@ async def _read(stream: _Stream, request: bytes, words: int) -> None:
 
 async def first(port: int, request: str, words: int, seconds: float) -> float:
     """Return the median microseconds until the first word, of streams one after the other on one connection."""
-    stream, found = await _connect(port), []
+    stream = await _connect(port)
+    found: list[float] = []
     until = time.perf_counter() + seconds
     while not found or time.perf_counter() < until:
         await _read(stream, request.encode(), words)
@@ -184,18 +187,21 @@ async def hold(port: int, request: str, words: int, count: int, pace: float, pro
 
 def main() -> None:
     """Do what standard input says, line by line, with uvloop where it is installed."""
-    tasks = {"first": first, "events": events, "hold": hold}
+    tasks: dict[str, Callable[..., Coroutine[Any, Any, Any]]] = {"first": first, "events": events, "hold": hold}
     try:
         import uvloop  # optional: the benchmark must also run without it
     except ImportError:
         factory = asyncio.new_event_loop
     else:
         factory = uvloop.new_event_loop
-    with asyncio.Runner(loop_factory=factory) as runner:
-        for line in sys.stdin:
-            task, arguments, options = json.loads(line)
-            figures: Any = runner.run(cast(Any, tasks[task](*arguments, **options)))
-            print(json.dumps(figures), flush=True)
+    for line in sys.stdin:
+        task, arguments, options = json.loads(line)
+        try:
+            with asyncio.Runner(loop_factory=factory) as runner:  # one each: what an error leaves behind ends with it
+                figures = runner.run(tasks[task](*arguments, **options))
+        except (RuntimeError, OSError) as error:  # TimeoutError among them
+            figures = {"error": str(error) or "An answer did not come to its end."}
+        print(json.dumps(figures), flush=True)
 
 
 if __name__ == "__main__":

@@ -8,25 +8,38 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import secrets
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from shutil import which
 from types import TracebackType
 from typing import Any, Self
 
-from benchmarks.measure import ROOT, environment
+from benchmarks.measure import ROOT, Process, environment
 from benchmarks.subjects import ANSWER, KEY, MESSAGES, MODEL
 from benchmarks.upstream import PACED
 
-__all__ = ["SERVERS", "Antiphon", "LiteLLM", "Logging", "Nginx", "Portkey", "Server"]
+__all__ = ["PEERS", "Bench", "find"]
 
 _READY = 60.0
 """Seconds that a server may take until it is ready."""
+_WRK = """
+local request_text = %s
+request = function() return request_text end
+done = function(summary, latency)
+  local errors = summary.errors
+  io.write(string.format('\\n{"requests": %%d, "us": %%d, "p50": %%d, "p99": %%d, "faults": %%d}\\n',
+    summary.requests, summary.duration, latency:percentile(50), latency:percentile(99),
+    errors.connect + errors.read + errors.write + errors.status + errors.timeout))
+end
+"""
 
 
 class Server:
@@ -34,9 +47,12 @@ class Server:
 
     Args:
         upstream: The port of the upstream.
+        program: Where the program is that is started; this build is started with the interpreter that runs here.
     """
 
     title = "upstream alone"
+    name = ""
+    """What its program is called, where that is not this build."""
     prefix = ""
     """What stands before the upstream's name of a model."""
     headers: Mapping[str, str] = {}
@@ -47,8 +63,9 @@ class Server:
     ready_after: float = 0.0
     """The milliseconds from the start of the process until it was ready."""
 
-    def __init__(self, upstream: int) -> None:
+    def __init__(self, upstream: int, program: str = "") -> None:
         self.upstream = self.port = upstream
+        self.program = program
 
     def __enter__(self) -> Self:
         return self
@@ -128,6 +145,10 @@ class Started(Server):
             raise
         return self
 
+    def pause(self, paused: bool) -> None:
+        """Let it do nothing at all, or go on."""
+        self._process.send_signal(signal.SIGSTOP if paused else signal.SIGCONT)
+
     def _wait(self, until: float) -> None:
         while not self._is_ready():
             ended = self._process.poll()
@@ -153,6 +174,7 @@ class Started(Server):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._process.terminate()
+        self.pause(False)  # or it would not hear that
         try:
             self._process.wait(10)
         except subprocess.TimeoutExpired:
@@ -166,6 +188,7 @@ class Nginx(Started):
     """nginx as a plain proxy: one process, connections kept, nothing held back, no log."""
 
     title = "nginx"
+    name = "nginx"
 
     def command(self, folder: Path) -> Sequence[str]:
         for name in ("body", "proxy", "fastcgi", "uwsgi", "scgi"):
@@ -201,7 +224,7 @@ class Nginx(Started):
                 }}
             }}
         """)
-        return [_program("nginx") or "nginx", "-p", str(folder), "-e", "stderr", "-c", f"{folder}/nginx.conf"]
+        return [self.program, "-p", str(folder), "-e", "stderr", "-c", f"{folder}/nginx.conf"]
 
 
 class Antiphon(Started):
@@ -227,15 +250,16 @@ class Logging(Antiphon):
 
 
 class LiteLLM(Started):
-    """LiteLLM's proxy, from the folder where its program is."""
+    """LiteLLM's proxy."""
 
     title = "LiteLLM"
-    program = "litellm"
+    name = "litellm"
     ready_path = "/health/readiness"
 
     def __init__(self, upstream: int, program: str = "") -> None:
-        super().__init__(upstream)
-        self._at = program
+        super().__init__(upstream, program)
+        self._key = f"sk-{secrets.token_hex(32)}"  # it refuses to start without one
+        self.headers = {"authorization": f"Bearer {self._key}"}
 
     def command(self, folder: Path) -> Sequence[str]:
         url = f"http://127.0.0.1:{self.upstream}/v1"
@@ -243,40 +267,30 @@ class LiteLLM(Started):
             {"model_name": name, "litellm_params": {"model": f"openai/{name}", "api_base": url, "api_key": KEY}}
             for name in (MODEL, PACED)
         ]
+        settings = {"model_list": models, "general_settings": {"master_key": self._key}}
         config = folder / "litellm.yaml"
-        config.write_text(json.dumps({"model_list": models}))  # JSON is YAML
-        return [
-            self._at,
-            "--config",
-            str(config),
-            "--host",
-            "127.0.0.1",
-            "--port",
-            str(self.port),
-            "--num_workers",
-            "1",
-        ]
+        config.write_text(json.dumps(settings))  # JSON is YAML
+        return [self.program, "--config", str(config), "--host", "127.0.0.1", f"--port={self.port}"]
 
 
 class Portkey(Started):
-    """Portkey's gateway, from the folder `.bin` where npm installed its program."""
+    """Portkey's gateway; it cannot be told to listen on loopback alone."""
 
     title = "Portkey"
-    program = "gateway"
+    name = "gateway"
     ready_path = "/"
 
     def __init__(self, upstream: int, program: str = "") -> None:
-        super().__init__(upstream)
-        self._at = program
+        super().__init__(upstream, program)
         url = f"http://127.0.0.1:{upstream}/v1"
         self.headers = {"x-portkey-provider": "openai", "x-portkey-custom-host": url}
 
     def command(self, folder: Path) -> Sequence[str]:
-        return [self._at, f"--port={self.port}", "--headless"]
+        return [self.program, f"--port={self.port}", "--headless"]
 
 
 SERVERS: dict[str, type[Server]] = {"straight": Server, "nginx": Nginx, "antiphon": Antiphon, "log": Logging}
-PEERS: dict[str, type[LiteLLM] | type[Portkey]] = {"litellm": LiteLLM, "portkey": Portkey}
+PEERS: dict[str, type[Server]] = {"litellm": LiteLLM, "portkey": Portkey}
 
 
 def _free_port() -> int:
@@ -285,6 +299,96 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _program(name: str) -> str | None:
-    """Return where a program is; Debian puts nginx where only root looks."""
-    return which(name) or which(name, path=f"{os.defpath}:/usr/sbin:/usr/local/sbin")
+def find(name: str, folders: Sequence[str] = (), *, beyond: bool = True) -> str | None:
+    """Return where a program is: in *folders*, or *beyond* them where programs are.
+
+    That includes the folder in which Debian has nginx, and which only root's own path names.
+    """
+    path = [*folders, os.environ.get("PATH", os.defpath), "/usr/sbin"] if beyond else folders
+    return which(name, path=os.pathsep.join(path)) if path else None
+
+
+class Bench:
+    """What is shared: the upstream, the clients, and each server, started and checked when first used.
+
+    Args:
+        programs: Where each program is that was found: `wrk`, `nginx` and those of peers.
+        quick: Whether to do much less, for a first look.
+    """
+
+    def __init__(self, programs: Mapping[str, str], *, quick: bool) -> None:
+        self.programs = programs
+        self.seconds = 1 if quick else 2
+        self.notes: list[str] = []
+        self._open = ExitStack()
+        self._kept: dict[str, Server] = {}
+
+    def __enter__(self) -> Self:
+        with ExitStack() as opening:
+            upstream = opening.enter_context(Process(sys.executable, "-m", "benchmarks.upstream"))
+            self._clients = opening.enter_context(Process(sys.executable, "-m", "benchmarks.serve_load"))
+            self._folder = Path(opening.enter_context(tempfile.TemporaryDirectory(prefix="antiphon-serve-")))
+            self._upstream = int(upstream.read())
+            self._open = opening.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    def fresh(self, name: str) -> Server:
+        """Return a server that has not been started. Peers sleep meanwhile: some are busy even when nobody asks."""
+        for other, server in self._kept.items():
+            if isinstance(server, Started) and other in PEERS:
+                server.pause(True)
+        return ({**SERVERS, **PEERS})[name](self._upstream, self.programs.get(name, ""))
+
+    def server(self, name: str) -> Server:
+        """Return the server that stays."""
+        new = self.fresh(name)
+        if name not in self._kept:
+            server = self._open.enter_context(new)
+            server.check()
+            self._kept[name] = server
+        server = self._kept[name]
+        if isinstance(server, Started):
+            server.pause(False)
+        return server
+
+    def ask(self, task: str, server: Server, request: str, *arguments: Any) -> Any:
+        """Give the clients an order, and return its figures.
+
+        Raises:
+            RuntimeError: An answer was not what it should be.
+        """
+        answer = self._clients.ask(task, server.port, request, *arguments)
+        if isinstance(answer, dict) and (error := answer.get("error")):
+            raise RuntimeError(f"{server.title}: {error}")
+        return answer
+
+    def wrk(self, server: Server, connections: int, **request: Any) -> Mapping[str, float]:
+        """Ask for as many whole answers as there is time for.
+
+        Returns:
+            `requests`, how many; `rate`, how many a second; `p50` and `p99`, the microseconds that one takes.
+
+        Raises:
+            RuntimeError: Not every answer was good.
+        """
+        script = self._folder / "request.lua"
+        script.write_text(_WRK % json.dumps(server.request(**request)))  # JSON's text in quotes is Lua's, too
+        options = ["-t1", f"-c{connections}", f"-d{self.seconds}s", "-s", str(script)]
+        done = subprocess.run(
+            [self.programs["wrk"], *options, f"http://127.0.0.1:{server.port}"],
+            env=environment(),
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode:
+            raise RuntimeError(f"wrk ended with {done.returncode}. It said:\n{done.stderr or done.stdout}")
+        found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+        if found["faults"] or not found["requests"]:
+            raise RuntimeError(
+                f"{server.title}: wrk counts {found['faults']:,} faults in {found['requests']:,} requests."
+            )
+        return {**found, "rate": found["requests"] / found["us"] * 1e6}

@@ -6,14 +6,24 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import anyio
 import openai
 import pytest
 from pydantic import BaseModel
 
 from antiphon.access import AccessKeys, new_key, stored_form
-from antiphon.config import Config
-from antiphon.testing import Fault, Upstream, vector_of
-from tests.server.clients import MODELS, PICTURE, PNG, RIGHT, SCHEMA, USAGE, ask_weather, listening
+from antiphon.config import Config, ServerSettings
+from antiphon.testing import (
+    AsyncGeneratorProviderMock,
+    AsyncProviderMock,
+    Fault,
+    ProviderMock,
+    Script,
+    Upstream,
+    vector_of,
+)
+from antiphon.wire.responses import Responses
+from tests.server.clients import MODELS, PICTURE, PNG, RIGHT, SCHEMA, USAGE, ask_weather, listening, row, unknown_name
 from tests.serving import Serving
 
 HELLO: Any = [{"role": "user", "content": "hi"}]
@@ -77,13 +87,26 @@ def test_streamed(client: openai.OpenAI, model: str) -> None:
         check_usage(chunks[-1].usage)
 
 
-def test_first_piece_before_the_second_is_made(both: tuple[Serving, Upstream], client: openai.OpenAI) -> None:
-    """A provider's pieces are passed on one by one, as the client's chunks."""
+def test_pieces_of_a_function(client: openai.OpenAI) -> None:
+    """What a generator yields is passed on piece by piece, each a chunk."""
     with client.chat.completions.create(model="greet/m", messages=HELLO, stream=True) as stream:
         pieces = [
             chunk.choices[0].delta.content for chunk in stream if chunk.choices and chunk.choices[0].delta.content
         ]
     assert pieces == ["Hello", " there", ", ", "hi"]
+
+
+@pytest.mark.parametrize("provider", [ProviderMock, AsyncProviderMock, AsyncGeneratorProviderMock, Script("Mo", "ck")])
+def test_every_form_of_provider(provider: Any) -> None:
+    """Whatever form a provider in Python has, the client is answered, whole and streamed."""
+    with (
+        Serving({"own": provider}) as server,
+        openai.OpenAI(base_url=f"{server.address}/v1", api_key="none", max_retries=0) as client,
+    ):
+        whole = client.chat.completions.create(model="own/m", messages=HELLO)
+        chunks = list(client.chat.completions.create(model="own/m", messages=HELLO, stream=True))
+    said = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
+    assert whole.choices[0].message.content == said == "Mock"
 
 
 @pytest.mark.anyio
@@ -95,6 +118,23 @@ async def test_async(both: tuple[Serving, Upstream], model: str) -> None:
         async with client.chat.completions.stream(model=model, messages=HELLO) as stream:
             streamed = await stream.get_final_completion()
     assert answer.choices[0].message.content == streamed.choices[0].message.content == "You said: hi"
+
+
+@pytest.mark.anyio
+async def test_many_at_once(both: tuple[Serving, Upstream]) -> None:
+    """Many streams at once do not mix: each has the answer to its own question."""
+    answers: dict[int, str] = {}
+
+    async def ask(number: int) -> None:
+        question: Any = [{"role": "user", "content": f"number {number}"}]
+        async with client.chat.completions.stream(model=MODELS[number % 2], messages=question) as stream:
+            answers[number] = (await stream.get_final_completion()).choices[0].message.content or ""
+
+    async with openai.AsyncOpenAI(base_url=f"{both[0].address}/v1", api_key="none", max_retries=0) as client:
+        async with anyio.create_task_group() as group:
+            for number in range(40):
+                group.start_soon(ask, number)
+    assert answers == {number: f"You said: number {number}" for number in range(40)}
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -143,10 +183,11 @@ def test_unknown_fields_cross(client: openai.OpenAI, upstream: Upstream) -> None
     assert (sent["guided"], sent["store"], sent["model"]) == ({"deep": [1, None]}, True, "m")
 
 
+@unknown_name
 @pytest.mark.parametrize("stream", [False, True])
 def test_unknown_model(client: openai.OpenAI, stream: bool) -> None:
     """A model that is none is the client's `NotFoundError`, in words."""
-    with pytest.raises(openai.NotFoundError, match="nobody/m") as caught:
+    with pytest.raises(openai.NotFoundError, match="No provider is called") as caught:
         client.chat.completions.create(model="nobody/m", messages=HELLO, stream=stream)
     assert (caught.value.code, caught.value.status_code) == ("model_not_found", 404)
     assert caught.value.request_id
@@ -182,12 +223,24 @@ def test_client_tries_again(both: tuple[Serving, Upstream], upstream: Upstream) 
 def test_error_in_a_stream(client: openai.OpenAI, upstream: Upstream) -> None:
     """A provider's error after the first words is the client's error, after those words."""
     upstream.fault = Fault.error_inside("out of luck", after=3)
-    said = ""
     with client.chat.completions.create(model="up/m", messages=HELLO, stream=True) as stream:
+        assert "You said: hi" in [next(stream).choices[0].delta.content for _ in range(2)]
         with pytest.raises(openai.APIError, match="out of luck"):
-            for chunk in stream:
-                said += chunk.choices[0].delta.content or ""
-    assert said
+            list(stream)
+
+
+def test_strict() -> None:
+    """A strict server tells the client what its provider cannot be told, in place of leaving it out."""
+    with (
+        Upstream(codec=Responses()) as upstream,
+        Serving({"up": row(upstream, "openai-responses")}, Config(server=ServerSettings(strict=True))) as server,
+        openai.OpenAI(base_url=f"{server.address}/v1", api_key="none", max_retries=0) as client,
+    ):
+        assert client.chat.completions.create(model="up/m", messages=HELLO).choices[0].message.content
+        with pytest.raises(openai.BadRequestError, match="seed") as caught:
+            client.chat.completions.create(model="up/m", messages=HELLO, seed=7)
+        assert caught.value.param == "$.seed"
+        assert len(upstream.requests) == 1
 
 
 def test_keys() -> None:
