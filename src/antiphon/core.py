@@ -235,16 +235,23 @@ class Core:
             tags = isinstance(handler, Endpoint) and handler.think_tags
         return Prepared(handler, request, call, separate_usage=bool(request.include_usage), think_tags=tags)
 
-    def find(self, model: str) -> Handler:
-        """Return who answers for *model*.
+    def find(self, model: str, *, exact_for: str | None = None) -> tuple[Handler, str]:
+        """Return who answers for *model*, and its name there; see `Resolver.find`.
 
         Raises:
             AntiphonError: Nobody has that name, or it wants a key and there is none.
         """
-        return self._resolver.find(model)[0]
+        return self._resolver.find(model, exact_for=exact_for)
 
-    def route(self, request: ChatRequest, *, format: str, headers: dict[str, str] | None = None) -> Prepared:
-        """Find who answers a request that came in *format*, whose model says so.
+    def route(
+        self,
+        request: ChatRequest,
+        *,
+        format: str,
+        headers: dict[str, str] | None = None,
+        found: tuple[Handler, str] | None = None,
+    ) -> Prepared:
+        """Prepare a request that came in *format*.
 
         A provider of the same format is heard to the letter, so that its answer can be passed on as it was: a whole
         one is in `call.body`, the events of a stream remember it.
@@ -253,8 +260,9 @@ class Core:
             request: The request; its `model` is as a caller names it.
             format: Name of the format in which it was read and its answer is wanted.
             headers: Further header fields for the provider, by lower-case name.
+            found: Who answers it, and the model's name there; looked up if not given.
         """
-        handler, name = self._resolver.find(request.model, exact_for=format if request.stream else None)
+        handler, name = found or self.find(request.model, exact_for=format if request.stream else None)
         tags = isinstance(handler, Endpoint) and handler.think_tags
         call = Call(timeout=self._timeout, strict=self._strict, headers=headers)
         if isinstance(handler, Endpoint) and handler.codec.name == format and not request.stream and not tags:

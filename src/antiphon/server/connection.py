@@ -20,6 +20,41 @@ class _Refused(Exception):
     """What comes is no request that this server takes; raised inside the parser, which stops at it."""
 
 
+class _Joined:
+    """A transport that sends the head of an answer together with the first of its body, which always follows at once.
+
+    uvicorn writes the one before it knows of the other: two system calls, and two packets, where one will do.
+    """
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._head = b""
+        self.is_closing = transport.is_closing
+        self.get_write_buffer_size = transport.get_write_buffer_size
+        self.get_extra_info = transport.get_extra_info
+        self.abort = transport.abort
+        self.pause_reading = transport.pause_reading
+        self.resume_reading = transport.resume_reading
+
+    def write(self, data: bytes) -> None:
+        """Send *data*, or keep it if it is a head."""
+        if data.startswith(b"HTTP/1.1 ") and data.endswith(b"\r\n\r\n") and not data.startswith(b"HTTP/1.1 1"):
+            self._head += data
+        else:
+            self._transport.write(self._head + data if self._head else data)
+            self._head = b""
+
+    def flush(self) -> None:
+        """Send a head that nothing followed: the answer to HEAD has no body."""
+        if self._head:
+            self.write(b"")
+
+    def close(self) -> None:
+        """Close the connection once all was sent."""
+        self.flush()
+        self._transport.close()
+
+
 class _Connection(HttpToolsProtocol):
     """One connection.
 
@@ -45,6 +80,8 @@ class _Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._joined = _Joined(transport)
+        self.transport = self._joined  # type: ignore[assignment]
         self._await(self.limits().head_seconds)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -95,6 +132,7 @@ class _Connection(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
+        self._joined.flush()
         super().on_response_complete()
         if (
             self._in_message and self.cycle.response_complete

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import os
+import random
 import time
 from collections.abc import Awaitable, Callable, Generator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
@@ -82,7 +82,7 @@ class Exchange:
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         given = self.header(b"x-request-id")
-        self.id = given if is_id(given) else os.urandom(16).hex()
+        self.id = given if is_id(given) else f"{random.getrandbits(128):032x}"
         self.operation = ""
         self.key: str | None = None
         self.model = ""

@@ -12,6 +12,7 @@ import anyio
 from antiphon.config import Config, Limits
 from antiphon.core import Core, Model, Prepared
 from antiphon.embedding import EmbeddingRequest, Embeddings
+from antiphon.handler import Handler
 from antiphon.server.exchange import Exchange
 from antiphon.server.faults import overloaded
 from antiphon.threads import in_thread
@@ -43,7 +44,8 @@ class Gateway:
             names=config.names,
         )
         self._room = anyio.Semaphore(config.limits.concurrent, fast_acquire=True)
-        self._found: set[str] = set()
+        self._found: dict[tuple[str, str | None], tuple[Handler, str]] = {}
+        """Who answers for a model, as it was when it was first asked for: it may change with the settings alone."""
         self._listing = anyio.Lock()
         self._listed: tuple[float, Sequence[Model]] = (float("-inf"), ())
 
@@ -57,9 +59,9 @@ class Gateway:
 
     async def route(self, request: ChatRequest, exchange: Exchange, format: str) -> Prepared:
         """Find who answers *request*, which came in *format*."""
-        await self._look_up(request.model)
+        found = await self._look_up(request.model, exact_for=format if request.stream else None)
         headers = {name: value for name in _FORWARDED.get(format, ()) if (value := exchange.header(name.encode()))}
-        prepared = self.core.route(request, format=format, headers=headers)
+        prepared = self.core.route(request, format=format, headers=headers, found=found)
         exchange.provider = prepared.handler.name
         return prepared
 
@@ -68,17 +70,20 @@ class Gateway:
         await self._look_up(request.model)
         return await self.core.embed_request(request)
 
-    async def _look_up(self, model: str) -> None:
-        """Find a model for the first time in a thread: modules are imported, and what is installed is looked through.
+    async def _look_up(self, model: str, *, exact_for: str | None = None) -> tuple[Handler, str]:
+        """Find a model, for the first time in a thread: modules are imported, what is installed is looked through.
 
         Raises:
             AntiphonError: There is none of that name, or no key for it.
         """
-        if model not in self._found:
-            await in_thread(partial(self.core.find, model))
+        key = (model, exact_for)
+        found = self._found.get(key)
+        if found is None:
+            found = await in_thread(partial(self.core.find, model, exact_for=exact_for))
             if len(self._found) >= _MAX_FOUND:
                 self._found.clear()
-            self._found.add(model)
+            self._found[key] = found
+        return found
 
     async def models(self) -> Sequence[Model]:
         """List what can be asked for: aliases first; asked of the providers once a minute at most."""
