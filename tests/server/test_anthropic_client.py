@@ -45,20 +45,6 @@ class Place(BaseModel):
     city: str
 
 
-@pytest.fixture(scope="module")
-def both() -> Iterator[tuple[Serving, Upstream]]:
-    """A server, and the upstream of its provider `up`, which speaks Chat Completions."""
-    with listening() as found:
-        yield found
-
-
-@pytest.fixture
-def upstream(both: tuple[Serving, Upstream]) -> Iterator[Upstream]:
-    """The upstream of the provider `up`, which behaves again when the test is over."""
-    yield both[1]
-    both[1].fault = None
-
-
 def calling(server: Serving, key: str = "none") -> anthropic.Anthropic:
     """Return the client of *server*."""
     return anthropic.Anthropic(base_url=server.address, api_key=key, max_retries=0)

@@ -33,20 +33,6 @@ def weather(city: str) -> str:
 BY_HAND = types.AutomaticFunctionCallingConfig(disable=True)
 
 
-@pytest.fixture(scope="module")
-def both() -> Iterator[tuple[Serving, Upstream]]:
-    """A server, and the upstream of its provider `up`, which speaks Chat Completions."""
-    with listening() as found:
-        yield found
-
-
-@pytest.fixture
-def upstream(both: tuple[Serving, Upstream]) -> Iterator[Upstream]:
-    """The upstream of the provider `up`, which behaves again when the test is over."""
-    yield both[1]
-    both[1].fault = None
-
-
 def calling(server: Serving, key: str = "none") -> genai.Client:
     """Return the client of *server*."""
     return genai.Client(api_key=key, http_options=types.HttpOptions(base_url=server.address))

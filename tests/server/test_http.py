@@ -137,6 +137,8 @@ def test_whole_url_and_percents(server: Serving) -> None:
 
 def test_websocket_is_not_spoken(server: Serving) -> None:
     """An upgrade that is not known is not made: the request is answered as if it had not asked for one."""
+    offer = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAAB\r\n"
+    assert ask(server.port, DIALECTS["openai"].request(headers=offer)).status == 200
     reply = ask(server.port, get("/health", "connection: upgrade\r\nupgrade: websocket\r\n"))
     assert (reply.status, reply.json) == (200, {"status": "ok"})
 

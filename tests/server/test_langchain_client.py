@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import openai
@@ -12,7 +11,7 @@ from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 from pydantic import BaseModel, SecretStr
 
 from antiphon.testing import Upstream, vector_of
-from tests.server.clients import MODELS, PICTURE, PNG, RIGHT, USAGE, ask_weather, listening
+from tests.server.clients import MODELS, PICTURE, PNG, RIGHT, USAGE, ask_weather
 from tests.serving import Serving
 
 
@@ -25,13 +24,6 @@ class Place(BaseModel):
 def weather(city: str) -> str:
     """Tell the weather of a city."""
     return ask_weather(city)
-
-
-@pytest.fixture(scope="module")
-def both() -> Iterator[tuple[Serving, Upstream]]:
-    """A server, and the upstream of its provider `up`."""
-    with listening() as found:
-        yield found
 
 
 def calling(both: tuple[Serving, Upstream], model: str, **fields: Any) -> ChatOpenAI:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import gc
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import anyio
@@ -15,7 +14,7 @@ import pytest
 from pydantic import BaseModel
 
 from antiphon.testing import Fault, Upstream
-from tests.server.clients import MODELS, PNG, RIGHT, USAGE, ask_weather, listening
+from tests.server.clients import MODELS, PNG, RIGHT, USAGE, ask_weather
 from tests.serving import Serving
 
 
@@ -28,13 +27,6 @@ class Place(BaseModel):
 def weather(city: str) -> str:
     """Tell the weather of a city."""
     return ask_weather(city)
-
-
-@pytest.fixture(scope="module")
-def both() -> Iterator[tuple[Serving, Upstream]]:
-    """A server, and the upstream of its provider `up`."""
-    with listening() as found:
-        yield found
 
 
 @pytest.fixture(autouse=True)

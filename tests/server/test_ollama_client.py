@@ -41,20 +41,6 @@ def weather(city: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def both() -> Iterator[tuple[Serving, Upstream]]:
-    """A server, and the upstream of its provider `up`, which speaks Chat Completions."""
-    with listening() as found:
-        yield found
-
-
-@pytest.fixture
-def upstream(both: tuple[Serving, Upstream]) -> Iterator[Upstream]:
-    """The upstream of the provider `up`, which behaves again when the test is over."""
-    yield both[1]
-    both[1].fault = None
-
-
-@pytest.fixture(scope="module")
 def client(both: tuple[Serving, Upstream]) -> Iterator[ollama.Client]:
     """The client of that server."""
     with ollama.Client(host=both[0].address) as client:

@@ -38,20 +38,6 @@ class Place(BaseModel):
 
 
 @pytest.fixture(scope="module")
-def both() -> Iterator[tuple[Serving, Upstream]]:
-    """A server, and the upstream of its provider `up`."""
-    with listening() as found:
-        yield found
-
-
-@pytest.fixture
-def upstream(both: tuple[Serving, Upstream]) -> Iterator[Upstream]:
-    """The upstream of the provider `up`, which behaves again when the test is over."""
-    yield both[1]
-    both[1].fault = None
-
-
-@pytest.fixture(scope="module")
 def client(both: tuple[Serving, Upstream]) -> Iterator[openai.OpenAI]:
     """The client of that server."""
     with openai.OpenAI(base_url=f"{both[0].address}/v1", api_key="none", max_retries=0) as client:

@@ -21,7 +21,6 @@ from tests.server.clients import (
     SCHEMA,
     USAGE,
     ask_weather,
-    listening,
     reply_to,
     row,
     unknown_name,
@@ -35,20 +34,6 @@ class Place(BaseModel):
     """Where somebody is."""
 
     city: str
-
-
-@pytest.fixture(scope="module")
-def both() -> Iterator[tuple[Serving, Upstream]]:
-    """A server, and the upstream of its provider `up`, which speaks Chat Completions."""
-    with listening() as found:
-        yield found
-
-
-@pytest.fixture
-def upstream(both: tuple[Serving, Upstream]) -> Iterator[Upstream]:
-    """The upstream of the provider `up`, which behaves again when the test is over."""
-    yield both[1]
-    both[1].fault = None
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from asyncio import TimerHandle, Transport  # noqa: TID251 - only for types: a uvicorn protocol is one of asyncio's
 from collections.abc import Callable
 from http import HTTPStatus
@@ -18,6 +19,19 @@ __all__ = ["protocol"]
 
 class _Refused(Exception):
     """What comes is no request that this server takes; raised inside the parser, which stops at it."""
+
+
+_UPGRADE = re.compile(rb"\r\nupgrade:[^\r\n]*", re.IGNORECASE)
+
+
+def _without_upgrade(data: bytes) -> bytes:
+    """Return a head without its offer to go on in another protocol, which a server may pass over.
+
+    The parser would take the body for the beginning of that: some clients make the offer with every request, such as
+    Java's, for HTTP/2.
+    """
+    head, end, rest = data.partition(b"\r\n\r\n")
+    return _UPGRADE.sub(b"", head) + end + rest
 
 
 class _Joined:
@@ -99,6 +113,8 @@ class _Connection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
             return  # it was refused: the rest of it is of no interest
+        if (self._in_head or not self._in_message) and b"pgrade" in data:
+            data = _without_upgrade(data)
         super().data_received(data)
         if self.transport.is_closing():
             return
