@@ -396,8 +396,7 @@ class Prepared:
 
     async def events(self) -> AsyncGenerator[Event, None]:
         """Run it and give the events of the answer, the last of which is `End`."""
-        with self.watch:
-            watch = self.watch
+        with self._watched() as watch:
             async with aclosing(self._events()) as events:
                 async for event in events:
                     if watch.silent or type(event) is not TextDelta:  # more text tells it nothing
@@ -413,7 +412,7 @@ class Prepared:
         """
         folder = Folder()
         try:
-            with self.watch as watch:
+            with self._watched() as watch:
                 async with aclosing(self._events()) as events:
                     async for event in events:
                         watch.see(event)
@@ -434,7 +433,7 @@ class Prepared:
     async def chunks(self) -> AsyncGenerator[CompletionChunk, None]:
         """Run it and give the answer in pieces."""
         chunker = Chunker(separate_usage=self.separate_usage, losses=self.call.losses)
-        with self.watch as watch:
+        with self._watched() as watch:
             async with aclosing(self._events()) as events:
                 async for event in events:
                     if watch.silent or type(event) is not TextDelta:  # more text tells it nothing
@@ -446,7 +445,7 @@ class Prepared:
     async def steps(self) -> AsyncGenerator[tuple[Event, list[CompletionChunk]], None]:
         """Run it and give each event with the chunks it makes, for who puts the answer together on the way."""
         chunker = Chunker(separate_usage=self.separate_usage, losses=self.call.losses)
-        with self.watch as watch:
+        with self._watched() as watch:
             async with aclosing(self._events()) as events:
                 async for event in events:
                     watch.see(event)
@@ -455,13 +454,18 @@ class Prepared:
 
     async def text(self) -> AsyncGenerator[str, None]:
         """Run it and give the text of the first choice in pieces."""
-        with self.watch as watch:
+        with self._watched() as watch:
             async with aclosing(self._events()) as events:
                 async for event in events:
                     watch.see(event)
                     if type(event) is TextDelta and event.choice == 0 and event.text:
                         yield event.text
             watch.over()
+
+    def _watched(self) -> Watch:
+        """Return who sees the events of one run; a round of a loop is one of several."""
+        self.watch = Watch(self.handler.name, self.request.model)
+        return self.watch
 
     def _events(self) -> AsyncGenerator[Event, None]:
         events = self.handler(self.request, self.call)

@@ -126,17 +126,17 @@ class _Answer:
 
         An error before that becomes a status; one after it, the error event of the dialect.
         """
-        exchange, watch = self._exchange, self._prepared.watch
+        exchange, prepared = self._exchange, self._prepared
         asked = self._request.but(include_usage=bool(self._request.include_usage))
         encoder = self._encoder = self._dialect.encoder(asked)
         try:
-            async with aclosing(self._prepared.events()) as events:
+            async with aclosing(prepared.events()) as events:
                 async for event in events:
                     if exchange.first is not None:
                         await self._write(list(encoder.feed(event)), last=type(event) is End)
                         continue
                     self._held += encoder.feed(event)
-                    if not watch.silent:
+                    if not prepared.watch.silent:
                         exchange.got_first()
                         await self._begin(last=type(event) is End)
         except Exception as error:

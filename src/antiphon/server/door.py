@@ -82,12 +82,14 @@ class Door:
         if exchange.outcome == "slow":
             exchange.abort()
             return
-        fault = stopping() if exchange.outcome == "stopping" else too_slow()
+        fault: Exception = RuntimeError("The answer ended before it was complete.")
+        if exchange.outcome in ("stopping", "late"):
+            fault = stopping() if exchange.outcome == "stopping" else too_slow()
         with anyio.move_on_after(_GRACE, shield=True) as clock:
             if not exchange.started:
                 await self._refuse(exchange, fault)
             elif exchange.last_words is not None:
-                await exchange.last_words(fault)
+                await exchange.last_words(told(fault, exchange.id))
         if clock.cancelled_caught:  # the client does not read: nor would it the rest of what it was sent
             exchange.abort()
 
