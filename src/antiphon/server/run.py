@@ -116,10 +116,8 @@ def _work(source: Source, config: Config, listener: socket.socket) -> None:
     _allow_files(config.limits.concurrent)
     log = AccessLog(sys.stdout.buffer) if config.server.access_log else None
     application = Application(config, log=log)
-    # What is there now stays: looking through it again and again for garbage would take a twentieth of all time.
     gc.collect()
-    gc.freeze()
-    gc.set_threshold(10_000, 20, 20)
+    gc.freeze()  # what is there now stays: it need not be looked through for garbage again and again
     Server(application, source).run([listener])
 
 
