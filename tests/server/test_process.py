@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -275,3 +276,24 @@ def test_check_tells_every_fault_and_serves_nothing(tmp_path: Path, upstream: Up
     for line in (":2: ", ":3: ", ":5: "):
         assert line in told
     assert "Traceback" not in told
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="only Linux tells of another process's limits")
+def test_files_that_may_be_open(tmp_path: Path) -> None:
+    """The server raises its bound on open files to what limits.concurrent takes, and says where the system has less."""
+    (tmp_path / "settings.toml").write_text("[limits]\nconcurrent = 400\n")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (300, hard))  # what the process starts with
+    try:
+        process = Process(tmp_path / "settings.toml")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    with process as server:
+        assert resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE) == (1000, hard)
+
+    if hard == resource.RLIM_INFINITY:
+        return  # then there is nothing to say
+    (tmp_path / "more.toml").write_text(f"[limits]\nconcurrent = {hard}\n")
+    with Process(tmp_path / "more.toml") as server:
+        assert server.told("files open").endswith(f"not for the {hard} of limits.concurrent.")
+        assert resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE) == (hard, hard)

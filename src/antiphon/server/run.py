@@ -102,14 +102,22 @@ def _allow_files(concurrent: int) -> None:
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 2 * concurrent + _OTHER_FILES
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-        if most < wanted:
-            logger.warning(
-                "The system lets a process have %d files open, which is enough for %d requests at once, not for the %d "
-                "of limits.concurrent.", most, (most - _OTHER_FILES) // 2, concurrent,
-            )  # fmt: skip
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if most > soft:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        except (OSError, ValueError):  # a sandbox may forbid it
+            most = soft
+    if most < wanted:
+        logger.warning(
+            "The system lets a process have %d files open, which is enough for %d requests at once, not for the %d of "
+            "limits.concurrent.",
+            most,
+            (most - _OTHER_FILES) // 2,
+            concurrent,
+        )
 
 
 def _work(source: Source, config: Config, listener: socket.socket) -> None:
