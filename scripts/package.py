@@ -19,12 +19,16 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 
 EVERY_MODULE = """
-import importlib, pkgutil, antiphon
+import importlib, pkgutil, sys, antiphon
 names = sorted(module.name for module in pkgutil.walk_packages(antiphon.__path__, "antiphon."))
+names = [name for name in names if not name.startswith(tuple(sys.argv[1:]))]
 for name in names:
     importlib.import_module(name)
 print(f"{len(names)} modules imported from {antiphon.__path__[0]}")
 """
+
+SERVER = "antiphon.server"
+"""Modules that need the extra `serve`."""
 
 
 def run(*command: str | Path, cwd: Path = ROOT, silent: bool = True) -> str:
@@ -89,18 +93,24 @@ def compare(folder: Path, version: str) -> Path:
 
 
 def use_alone(wheel: Path, folder: Path, version: str) -> None:
-    """Install *wheel* without extras into an empty environment and use it from an empty folder."""
+    """Install *wheel* into an empty environment, first without extras and then as a server, and use it elsewhere."""
     venv.create(folder / "venv", with_pip=True)
     commands, nowhere = folder / "venv" / ("Scripts" if os.name == "nt" else "bin"), folder / "nowhere"
     nowhere.mkdir()
     run(commands / "python", "-m", "pip", "install", "-qq", "-c", ROOT / "requirements.lock", wheel)
     run(commands / "python", "-m", "pip", "check")
     run(commands / "python", "-W", "error", "-c", "import antiphon", cwd=nowhere)
-    print(run(commands / "python", "-W", "error", "-c", EVERY_MODULE, cwd=nowhere))
+    print(run(commands / "python", "-W", "error", "-c", EVERY_MODULE, SERVER, cwd=nowhere))
     said = run(commands / "antiphon", "--version", cwd=nowhere)
     if version not in said:
         sys.exit(f"antiphon --version said {said!r}, not {version}")
     print(said)
+    refused = subprocess.run([commands / "antiphon", "serve"], cwd=nowhere, capture_output=True, text=True, check=False)
+    if refused.returncode == 0 or "antiphon[serve]" not in refused.stderr:
+        sys.exit(f"Without its extra, antiphon serve said {refused.stderr!r}")
+    run(commands / "python", "-m", "pip", "install", "-qq", "-c", ROOT / "requirements.lock", f"{wheel}[serve]")
+    run(commands / "python", "-m", "pip", "check")
+    print(run(commands / "python", "-W", "error", "-c", EVERY_MODULE, cwd=nowhere))
 
 
 def main() -> None:
