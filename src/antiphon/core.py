@@ -320,13 +320,12 @@ class Core:
         )
         return await _embedded(handler, request, self._call(params))
 
-    async def embed_request(self, request: EmbeddingRequest) -> Embeddings:
-        """Ask whoever the model of *request* belongs to for the vectors of its texts.
+    async def embed_request(self, request: EmbeddingRequest, handler: Handler, name: str) -> Embeddings:
+        """Ask *handler*, to whom the model is known as *name*, for the vectors of the texts of *request*.
 
         Raises:
             BadRequestError: The provider has no embeddings.
         """
-        handler, name = self._resolver.find(request.model)
         return await _embedded(handler, msgspec.structs.replace(request, model=name), self._call({}))
 
     async def models(self) -> list[Model]:

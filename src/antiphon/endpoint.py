@@ -309,10 +309,14 @@ class Endpoint:
                 error.body = msgspec.json.decode(clean)
 
 
+def _forget(_data: bytes) -> None:
+    """Keep nothing."""
+
+
 def _keeper(reply: Reply, call: Call) -> Callable[[bytes], object]:
     """Return what to do with the bytes of *reply*: keep those of a whole answer, if the caller wants them."""
     whole = reply.content_type.partition(";")[0].strip().lower() == "application/json"
-    return call.body.append if whole and call.body is not None else len
+    return call.body.append if whole and call.body is not None else _forget
 
 
 _KEY_FIELDS = ("authorization", "x-api-key", "api-key", "x-goog-api-key", "proxy-authorization", "cookie")

@@ -5,11 +5,15 @@ from __future__ import annotations
 import http.client
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from antiphon.access import new_key, stored_form
 from antiphon.catalog import ProviderRow
+from antiphon.errors import ConfigError
+from antiphon.server import run
 from antiphon.testing import Upstream
 from tests.serving import Serving
 
@@ -145,3 +149,32 @@ def test_conversation_kept_elsewhere_is_refused(server: Serving, more: dict[str,
     status, _, body = ask(server, "POST", "/v1/responses", {"model": "up/x", "input": "hi", **more})
     assert status == 400
     assert "send the whole conversation" in said(body, "error.message")
+
+
+def test_name_of_a_lost_field_ends_no_header_line(server: Serving) -> None:
+    """What a client calls a field is told in the receipt, and cannot become a header field of its own."""
+    body = {**WHOLE["anthropic"][1], "a\r\nx-evil: \xe9": 1}
+    status, fields, _ = ask(server, "POST", "/v1/messages", body)
+    assert (status, fields["x-antiphon-losses"]) == (200, "dropped $.a\\r\\nx-evil: \\xe9")
+    assert "x-evil" not in fields
+
+
+def test_missing_key_of_a_provider_of_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A provider that only the settings know is a 403 that names its variable, where that is not set."""
+    monkeypatch.delenv("MINE_KEY", raising=False)
+    mine = ProviderRow(id="mine", name="Mine", codec="openai-chat", base_url="http://127.0.0.1:9/v1", key=("MINE_KEY",))
+    with Serving({"mine": mine}) as serving:
+        status, _, body = ask(serving, "POST", "/v1/chat/completions", {"model": "mine/x", "messages": SAY_HI})
+    assert (status, json.loads(body)["error"]["code"]) == (403, "missing_provider_key")
+    assert said(body, "error.message").endswith("Whoever runs it sets MINE_KEY in its environment.")
+
+
+def test_settings_read_anew_are_safe_for_the_address(tmp_path: Path) -> None:
+    """An address that others reach is not left without keys, whatever the file says of the address by then."""
+    file = tmp_path / "settings.toml"
+    file.write_text(f'[server]\nhost = "0.0.0.0"\n[keys]\nann = "{stored_form(new_key())}"\n')
+    source = run.Source(str(file), {})
+    source.pin(source.load())
+    file.write_text('[server]\nhost = "127.0.0.1"\n')
+    with pytest.raises(ConfigError, match="no key"):
+        source.load()

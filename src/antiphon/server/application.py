@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from antiphon.server.metrics import Metrics
 
 __all__ = ["VERSION", "Application"]
+
+logger = logging.getLogger("antiphon.server")
 
 VERSION = version("antiphon")
 
@@ -199,7 +202,10 @@ class Application:
 
 
 async def _do(work: Callable[[], Awaitable[None]]) -> None:
-    await work()
+    try:
+        await work()
+    except Exception:  # whatever one request is ended by, the others are still to be looked after
+        logger.exception("A comment to a client that waits could not be sent.")
 
 
 def _gemini(version: str) -> Iterator[Route]:

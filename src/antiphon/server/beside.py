@@ -108,8 +108,7 @@ class Embed:
             request = self._dialect.decode_request(body, exchange.target)
             exchange.model = request.model
             base64 = json.decode(body).get("encoding_format") == "base64"
-            vectors = await gateway.embed(request)
-            exchange.provider = vectors.provider or ""
+            vectors = await gateway.embed(request, exchange)
             exchange.losses = vectors.losses
             await exchange.reply(200, self._dialect.encode_response(vectors, base64=base64))
 

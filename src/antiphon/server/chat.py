@@ -180,6 +180,6 @@ class _Answer:
         exchange.provider_id = exchange.provider_id or next((ids[name] for name in REQUEST_IDS if name in ids), None)
 
     def _headers(self) -> Mapping[str, str]:
-        """Return what the provider's head says that is worth passing on: its rate limits, and its id of the request."""
+        """Return what the provider's head says that is worth passing on: its rate limits."""
         reply = self._prepared.call.reply_headers
         return {name: value for name, value in reply.items() if "ratelimit" in name.replace("-", "")}

@@ -217,5 +217,5 @@ class _Connection(HttpToolsProtocol):
 
 
 def protocol(limits: Callable[[], Limits]) -> type[HttpToolsProtocol]:
-    """Return the protocol of connections that are bounded as *limits* says when they are made."""
+    """Return the protocol of connections that are bounded as *limits* says at the time."""
     return type("Connection", (_Connection,), {"limits": staticmethod(limits)})

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
+import re
 
-from antiphon.catalog import ProviderRow, find_provider
 from antiphon.errors import (
     AntiphonError,
     APIConnectionError,
@@ -79,10 +79,9 @@ def _unanswered(error: APIConnectionError) -> APIError:
 
 
 def _without_key(error: MissingAPIKeyError) -> APIError:
-    name = error.provider or "of that model"
-    found = find_provider(name) if error.provider else None
-    variables = " or ".join(found.key) if isinstance(found, ProviderRow) else ""
-    way_out = f" Whoever runs it sets {variables} in its environment." if variables else ""
+    # The message is for who wrote a program; of it, a client can use the names of the variables.
+    name, named = error.provider or "of that model", re.search(r"set (\w+(?: or \w+)*) in the env", error.message)
+    way_out = f" Whoever runs it sets {named[1]} in its environment." if named else ""
     return PermissionDeniedError(
         f"This server has no key for the provider {name!r}.{way_out}",
         status=403,

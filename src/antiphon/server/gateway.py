@@ -65,10 +65,11 @@ class Gateway:
         exchange.provider = prepared.handler.name
         return prepared
 
-    async def embed(self, request: EmbeddingRequest) -> Embeddings:
+    async def embed(self, request: EmbeddingRequest, exchange: Exchange) -> Embeddings:
         """Return the vectors of the texts of *request*."""
-        await self._look_up(request.model)
-        return await self.core.embed_request(request)
+        found = await self._look_up(request.model)
+        exchange.provider = found[0].name
+        return await self.core.embed_request(request, *found)
 
     async def _look_up(self, model: str, *, exact_for: str | None = None) -> tuple[Handler, str]:
         """Find a model, for the first time in a thread: modules are imported, what is installed is looked through.

@@ -59,6 +59,10 @@ class Source:
         """
         return settings.load(self.path, self.overrides)
 
+    def pin(self, config: Config) -> None:
+        """Hold what is read later to the address of *config*, which is listened at: it must be safe for that one."""
+        self.overrides |= {"server.host": config.server.host, "server.port": config.server.port}
+
 
 def bind(host: str, port: int) -> socket.socket:
     """Return a socket that listens; port 0 takes any that is free.
@@ -86,8 +90,7 @@ def bind(host: str, port: int) -> socket.socket:
 
 def serve(source: Source, config: Config, listener: socket.socket) -> None:
     """Serve until a signal says to stop: SIGINT or SIGTERM. SIGHUP reads the settings anew, whole or not at all."""
-    # What is read later must be safe for the address that is listened at now, whatever it says about that itself.
-    source.overrides |= {"server.host": config.server.host, "server.port": config.server.port}
+    source.pin(config)
     if config.server.workers > 1:
         _Workers(source, config, listener).run()
     else:

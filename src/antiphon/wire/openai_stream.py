@@ -436,8 +436,7 @@ class StreamEncoder:
     def _flush(self) -> Iterator[bytes]:
         """Write the events that came in one frame."""
         events, self._held = self._held, []
-        if self._include_usage is False and UsageUpdate in set(map(type, events)) <= {Start, UsageUpdate}:
-            return
+        unasked = self._include_usage is False and UsageUpdate in set(map(type, events)) <= {Start, UsageUpdate}
         for event in events:
             if isinstance(event, Start):
                 self._start = event
@@ -447,6 +446,8 @@ class StreamEncoder:
                 self._opened.add(event.choice)
                 if isinstance(event, Finish):
                     self._finished.add(event.choice)
+        if unasked:
+            return
         wire = events[0].wire
         yield sse.encode(json.encode(patch.apply(chunk_of(self._start, events), wire.patch if wire else None)))
 
