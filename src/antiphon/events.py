@@ -22,6 +22,7 @@ from typing import Any, TypeAlias, final
 import msgspec
 
 from antiphon.completion import Choice, Completion
+from antiphon.growing_extra import GrowingExtra
 from antiphon.types import (
     Annotation,
     Audio,
@@ -242,15 +243,17 @@ _NO_HEAD = MessageDelta()
 class _Growth:
     """A part under way: the first delta, and what the later ones add."""
 
-    __slots__ = ("annotations", "extra", "first", "form", "logprobs", "pieces", "rest")
+    __slots__ = ("annotations", "extra", "first", "form", "joined", "logprobs", "pieces", "rest")
 
     def __init__(self, first: _Growing) -> None:
         self.first = first
         self.pieces: list[str] = []
+        self.joined: dict[str, list[str]] = {}
+        """Pieces of further texts, by field."""
         self.rest: dict[str, Any] = {}
-        self.annotations: tuple[Annotation, ...] = ()
-        self.logprobs: tuple[Any, ...] | None = None
-        self.extra: Extra | None = None
+        self.annotations: list[Annotation] = []
+        self.logprobs: list[Any] | None = None
+        self.extra: GrowingExtra | None = None
         self.form: Form | None = None
 
     def add(self, event: _Growing) -> None:
@@ -264,7 +267,8 @@ class _Growth:
         else:
             self._add_text(event)
         if event.extra is not None:
-            self.extra = _merged(self.extra, event.extra)
+            self.extra = self.extra or GrowingExtra(grow=True)
+            self.extra.add(event.extra)
         if event.form is not None:
             self.form = {**(self.form or {}), **event.form}
 
@@ -272,7 +276,9 @@ class _Growth:
         """Whether nothing came: many servers begin with a piece of text that is empty."""
         if self.first.part is not None or type(self.first) not in (TextDelta, ReasoningDelta, RefusalDelta):
             return False
-        return not (any(self.pieces) or self.rest or self.annotations or self.logprobs or self.extra or self.form)
+        extra = self.extra is not None and self.extra.done()
+        came = self.rest or self.joined or self.annotations or self.logprobs or extra or self.form
+        return not (came or any(self.pieces))
 
     def _add_text(self, event: TextDelta | ReasoningDelta | RefusalDelta) -> None:
         self.pieces.append(event.text)
@@ -280,14 +286,15 @@ class _Growth:
             self._join(signature=event.signature)
             return
         if event.logprobs is not None:
-            self.logprobs = (self.logprobs or ()) + event.logprobs
+            self.logprobs = self.logprobs or []
+            self.logprobs += event.logprobs
         if type(event) is TextDelta and event.annotations:
             self.annotations += event.annotations
 
     def _join(self, **pieces: str | None) -> None:
         for key, piece in pieces.items():
             if piece is not None:
-                self.rest[key] = self.rest.get(key, "") + piece
+                self.joined.setdefault(key, []).append(piece)
 
     def _keep(self, **values: Any) -> None:
         for key, value in values.items():
@@ -295,14 +302,16 @@ class _Growth:
                 self.rest[key] = value
 
     def done(self) -> Part:
-        first, text, rest = self.first, "".join(self.pieces), self.rest
-        common: Any = {"extra": self.extra, "form": self.form}
+        first, text = self.first, "".join(self.pieces)
+        rest = self.rest | {key: "".join(pieces) for key, pieces in self.joined.items()}
+        logprobs = None if self.logprobs is None else tuple(self.logprobs)
+        common: Any = {"extra": None if self.extra is None else self.extra.done(), "form": self.form}
         if type(first) is TextDelta:
-            return Text(text, self.annotations, self.logprobs, **common)
+            return Text(text, tuple(self.annotations), logprobs, **common)
         if type(first) is ReasoningDelta:
             return Reasoning(text, rest.get("signature"), **common)
         if type(first) is RefusalDelta:
-            return Refusal(text, self.logprobs, **common)
+            return Refusal(text, logprobs, **common)
         if type(first) is AudioDelta:
             return Audio(**rest, **common)
         return ToolCall(rest.get("id", ""), rest.get("name", ""), text, rest.get("kind", "function"), **common)
@@ -311,12 +320,13 @@ class _Growth:
 class _Building:
     """One choice under way."""
 
-    __slots__ = ("finish", "head", "numbered", "parts")
+    __slots__ = ("extra", "finish", "head", "numbered", "parts")
 
     def __init__(self) -> None:
         self.parts: list[_Growth | Part] = []
         self.numbered: dict[Any, _Growth] = {}
         self.head = _NO_HEAD
+        self.extra = GrowingExtra(grow=True)
         self.finish: Finish | None = None
 
     def grow(self, event: _Growing) -> None:
@@ -335,12 +345,13 @@ class _Building:
 
     def note(self, event: MessageDelta) -> None:
         known = self.head
+        if event.extra:
+            self.extra.add(event.extra)
         if known is _NO_HEAD:
             self.head = event
             return
         self.head = MessageDelta(
             role=event.role or known.role,
-            extra=_merged(known.extra, event.extra),
             form={**(known.form or {}), **event.form} if event.form else known.form,
         )
 
@@ -348,7 +359,7 @@ class _Building:
         head, finish = self.head, self.finish
         kept = [part for part in self.parts if not (isinstance(part, _Growth) and part.is_blank())] or self.parts[:1]
         parts = tuple(part.done() if isinstance(part, _Growth) else part for part in kept)
-        message = Message(head.role or "assistant", parts, None, provider, extra=head.extra, form=head.form)
+        message = Message(head.role or "assistant", parts, None, provider, extra=self.extra.done(), form=head.form)
         if finish is None:
             return Choice(index, message, reason)
         return Choice(index, message, finish.reason, finish.native, finish.extra, finish.form)
@@ -357,10 +368,11 @@ class _Building:
 class Folder:
     """Puts an answer together, event by event. `completion()` may be asked at any time."""
 
-    __slots__ = ("_choices", "_end", "_start", "_usage")
+    __slots__ = ("_choices", "_end", "_extra", "_start", "_usage")
 
     def __init__(self) -> None:
         self._start = _NO_START
+        self._extra = GrowingExtra(grow=False)
         self._choices: dict[int, _Building] = {}
         self._usage: Usage | None = None
         self._end: End | None = None
@@ -398,7 +410,7 @@ class Folder:
             created=start.created,
             provider=start.provider,
             usage=self._usage,
-            extra=start.extra,
+            extra=self._extra.done(),
             form=start.form,
         )
 
@@ -415,6 +427,8 @@ class Folder:
 
     def _started(self, event: Start) -> None:
         known = self._start
+        if event.extra:
+            self._extra.add(event.extra)
         if known is _NO_START:
             self._start = event
             return
@@ -423,31 +437,11 @@ class Folder:
             model=event.model or known.model,
             created=event.created or known.created,
             provider=event.provider or known.provider,
-            extra=_replaced(known.extra, event.extra),
             form={**(known.form or {}), **event.form} if event.form else known.form,
         )
 
     def _used(self, usage: Usage) -> None:
         self._usage = usage if self._usage is None else self._usage.updated(usage)
-
-
-def _replaced(old: Extra | None, new: Extra | None) -> Extra | None:
-    if new is None or old is None:
-        return new or old
-    return {**old, **{format: {**old.get(format, {}), **fields} for format, fields in new.items()}}
-
-
-def _merged(old: Extra | None, new: Extra | None) -> Extra | None:
-    """Like `_replaced`, but lists grow."""
-    if new is None or old is None:
-        return new or old
-    result = {format: dict(fields) for format, fields in old.items()}
-    for format, fields in new.items():
-        known = result.setdefault(format, {})
-        for key, value in fields.items():
-            before = known.get(key)
-            known[key] = before + value if type(before) is list and type(value) is list else value
-    return result
 
 
 def fold(events: Iterable[Event]) -> Completion:

@@ -247,28 +247,35 @@ class Writer:
         """Write `messages`, and `system` where there is any."""
         heads: list[Any] = []
         turns: list[_Block] = []
+        joined: list[_Block] = []  # those that began as results
         results = False  # whether the last turn is made of messages of the role `tool`, which others may join
+        before: str | None = None  # role of the last turn that is no system message
+        after = _next_roles(messages)
         for place, message in enumerate(messages):
             path = f"$.messages[{place}]"
-            if message.role in _SYSTEM and not (turns and self._stays(messages, place, turns)):
+            if message.role in _SYSTEM and not (turns and self._stays(message, before, after[place])):
                 heads.append(self._head(message, path, self.moved if turns else self.losses))
-            elif message.role == "tool":
-                self._join(turns, message, path, results)
-                results = True
-            elif message.role == "user" and results:
-                self._join(turns, message, path, results)
-                results = False
+                continue
+            tool = message.role == "tool"
+            if tool or (results and message.role == "user"):
+                if not results:
+                    joined.append({"role": "user", "content": []})
+                    turns.append(joined[-1])
+                self._join(turns[-1], message, path)
             else:
                 self._add(turns, message, path)
-                results = False
+            results = tool
+            if turns and turns[-1]["role"] != "system":
+                before = turns[-1]["role"]
+        for turn in joined:  # once each: for every message that joins one, it would take the square of their number
+            turn["content"] = _results_first(turn["content"])
         heads = [content for content in heads if content]
         return {"system": _joined(heads), "messages": turns} if heads else {"messages": turns}
 
-    def _stays(self, messages: tuple[Message, ...], place: int, turns: list[_Block]) -> bool:
-        if not messages[place].parts:  # one that only sets something is taken at any place
+    def _stays(self, message: Message, before: str | None, after: str) -> bool:
+        """Whether a system *message* may stand between turns of these roles."""
+        if not message.parts:  # one that only sets something is taken at any place
             return self._inline_system
-        before = next((turn["role"] for turn in reversed(turns) if turn["role"] != "system"), None)
-        after = next((message.role for message in messages[place:] if message.role not in _SYSTEM), "assistant")
         return self._inline_system and (before, after) == ("user", "assistant")
 
     def _head(self, message: Message, path: str, losses: list[Loss]) -> Any:
@@ -285,13 +292,10 @@ class Writer:
         else:
             self._drop(path, "A message in which there is nothing to be said has no place here.")
 
-    def _join(self, turns: list[_Block], message: Message, path: str, results: bool) -> None:
-        """Write *message* into the last turn if that is one of tool results, and else as the first of a new one."""
+    def _join(self, turn: _Block, message: Message, path: str) -> None:
+        """Write *message* into *turn*, which is one of tool results."""
         self._about(message, path)
-        if not results:
-            turns.append({"role": "user", "content": []})
-        content = [*turns[-1]["content"], *self._blocks(message.parts, "user", f"{path}.parts")]
-        turns[-1]["content"] = _results_first(content)
+        turn["content"] += self._blocks(message.parts, "user", f"{path}.parts")
 
     def message(self, message: Message, path: str) -> _Block:
         """Write one message."""
@@ -488,6 +492,16 @@ def encode_citation(annotation: Annotation) -> _Block:
 def _results_first(content: list[Any]) -> list[Any]:
     """Return the blocks of a user's message with tool results before the rest, as the API demands."""
     return sorted(content, key=lambda block: block.get("type") != "tool_result")
+
+
+def _next_roles(messages: tuple[Message, ...]) -> list[str]:
+    """Return for each of *messages* the role of the next one, itself included, that is no system message."""
+    roles, role = ["assistant"] * len(messages), "assistant"
+    for place in range(len(messages) - 1, -1, -1):
+        if messages[place].role not in _SYSTEM:
+            role = messages[place].role
+        roles[place] = role
+    return roles
 
 
 def _joined(heads: list[Any]) -> Any:

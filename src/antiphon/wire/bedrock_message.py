@@ -273,9 +273,11 @@ class Writer:
             elif turns and turns[-1]["role"] == turn["role"]:
                 if not (results or tool):
                     self._approximate(path, "Turns alternate on Bedrock, so it was joined to the one before.")
-                turns[-1] = {**turns[-1], **turn, "content": [*turns[-1]["content"], *turn["content"]]}
+                content = turns[-1]["content"]
+                content += turn["content"]
+                turns[-1].update(turn, content=content)
             else:
-                turns.append(turn)
+                turns.append({**turn, "content": [*turn["content"]]})
             results = tool
         return {"system": heads, "messages": turns} if heads else {"messages": turns}
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, TypeAlias
 
 from antiphon.types import (
@@ -73,9 +73,7 @@ def decode_message(source: Any, path: str, *, answer: bool = False) -> Message:
         parts = [ToolResult(read.text(source, "tool_call_id", path) or "", tuple(parts))]
     elif role == "assistant":
         citations = read.array(source, "citations", path) or ()
-        if rest := [
-            item for place, item in enumerate(citations) if not _cited(parts, item, f"{path}.citations[{place}]")
-        ]:
+        if rest := _cited(parts, citations, f"{path}.citations"):
             extra = {NAME: {**(extra or {}).get(NAME, {}), "citations": rest}}
         if plan := read.text(source, "tool_plan", path):
             parts.insert(0, Reasoning(plan, extra=PLAN))
@@ -135,13 +133,20 @@ def _decode_call(source: Any, path: str) -> ToolCall:
     )
 
 
-def _cited(parts: list[Any], source: Any, path: str) -> bool:
-    """Add a citation to the text that it points to, and say whether there is one."""
-    annotation, place = decode_citation(source, path)
-    if place >= len(parts) or not isinstance(text := parts[place], Text):
-        return False
-    parts[place] = Text(text.text, (*text.annotations, annotation), extra=text.extra)
-    return True
+def _cited(parts: list[Any], citations: Iterable[Any], path: str) -> list[Any]:
+    """Add *citations* to the texts that they point to, and return those that point to none."""
+    found: dict[int, list[Annotation]] = {}
+    rest: list[Any] = []
+    for number, source in enumerate(citations):
+        annotation, place = decode_citation(source, f"{path}[{number}]")
+        if 0 <= place < len(parts) and isinstance(parts[place], Text):
+            found.setdefault(place, []).append(annotation)
+        else:
+            rest.append(source)
+    for place, cited in found.items():
+        text = parts[place]
+        parts[place] = Text(text.text, (*text.annotations, *cited), extra=text.extra)
+    return rest
 
 
 def decode_citation(source: Any, path: str) -> tuple[Annotation, int]:
@@ -212,7 +217,8 @@ class Writer:
     def _spoken(self, placed: list[Placed], path: str, citations: list[Any]) -> _Object:
         plans = [item for item in placed if isinstance(item[1], Reasoning) and item[1].extra == PLAN]
         calls = [item for item in placed if isinstance(item[1], ToolCall)]
-        inside = [item for item in placed if item not in plans and item not in calls]
+        apart = {path for path, _ in (*plans, *calls)}  # by their paths: parts may be equal, and there may be many
+        inside = [item for item in placed if item[0] not in apart]
         if [*plans, *inside, *calls] != placed:
             self._approximate(f"{path}.parts", "Cohere keeps calls after all content, so the order of both is lost.")
         blocks = [(item, block) for item in inside if (block := self._block(*item)) is not None]

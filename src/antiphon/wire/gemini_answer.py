@@ -230,22 +230,22 @@ def _decode_chunk(source: Any) -> Annotation:
 
 def _encode_annotations(annotations: Iterable[Annotation]) -> _Object:
     """Write `groundingMetadata`: each source once, each stretch of text once."""
-    chunks: list[_Object] = []
+    chunks: dict[bytes, tuple[int, _Object]] = {}  # each with its place, by how it is written
     supports: list[_Object] = []
     for annotation in annotations:
         fields = {"uri": annotation.url, "title": annotation.title}
         said = {key: value for key, value in fields.items() if value is not None} | {**NOTES.own_extra(annotation)}
         chunk = {_CHUNK_NAMES.get(annotation.kind, annotation.kind): said}
-        if chunk not in chunks:
-            chunks.append(chunk)
+        place, _ = chunks.setdefault(json.encode(chunk), (len(chunks), chunk))
         if annotation.end is None and annotation.start is None:
             continue
         places = {"startIndex": annotation.start or None, "endIndex": annotation.end}
         segment = {key: value for key, value in places.items() if value is not None}
         if not supports or supports[-1]["segment"] != segment:
             supports.append({"segment": segment, "groundingChunkIndices": []})
-        supports[-1]["groundingChunkIndices"].append(chunks.index(chunk))
-    return {"groundingChunks": chunks, **({"groundingSupports": supports} if supports else {})}
+        supports[-1]["groundingChunkIndices"].append(place)
+    listed = {"groundingChunks": [chunk for _, chunk in chunks.values()]}
+    return {**listed, "groundingSupports": supports} if supports else listed
 
 
 # Whole answers

@@ -263,9 +263,9 @@ class Writer:
             elif not content.get("parts") and len(content) <= 2:
                 self._drop(path, "A message in which there is nothing to be said has no place here.")
             elif message.role == "tool" and results:
-                contents[-1]["parts"] = [*contents[-1]["parts"], *content["parts"]]
+                contents[-1]["parts"] += content["parts"]
             else:
-                contents.append(content)
+                contents.append({**content, "parts": [*content["parts"]]} if message.role == "tool" else content)
                 results = message.role == "tool"
         if not heads:
             return {"contents": contents}

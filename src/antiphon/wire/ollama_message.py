@@ -11,6 +11,7 @@ Sources, read 2026-11-23: ollama 0.6.3 (`_types.py`), wire-formats.md, 4.5.
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any, TypeAlias
 
 from antiphon.types import (
@@ -58,21 +59,33 @@ class Calls:
         self._prefix = prefix
         self._count = 0
         self._names: dict[str, str] = {}
-        self._waiting: dict[str, str] = {}
+        self._waiting: dict[str, int] = {}
+        """Numbers of the calls that have no result yet, by their ids."""
+        self._queues: dict[str | None, deque[tuple[int, str]]] = {None: deque()}
+        """Numbers and ids in order, of the calls of each name and, at `None`, of all; some may have their result."""
 
     def add(self, id: str | None, name: str) -> str:
         """Take note of a call and return its id, made up where there is none."""
         id = id or f"{self._prefix}_{self._count}"
         self._count += 1
-        self._names[id] = self._waiting[id] = name
+        self._names[id], self._waiting[id] = name, self._count
+        for queue in (self._queues[None], self._queues.setdefault(name, deque())):
+            queue.append((self._count, id))
         return id
 
     def settle(self, id: str | None, name: str | None) -> tuple[str, str | None]:
         """Return id and name of the call that a result belongs to; the id is `""` where no call is left."""
         if not id:
-            id = next((known for known, called in self._waiting.items() if name in (None, called)), "")
+            id = self._oldest(name)
         self._waiting.pop(id, None)
         return id, self._names.get(id) if name is None else name
+
+    def _oldest(self, name: str | None) -> str:
+        """Return the id of the first call, of that *name* or of any, that has no result yet; `""`: there is none."""
+        queue = self._queues.get(name) or deque()
+        while queue and self._waiting.get(queue[0][1]) != queue[0][0]:
+            queue.popleft()
+        return queue[0][1] if queue else ""
 
 
 # Reading
