@@ -74,6 +74,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     header_bytes: _Count = 32 * 1024
     messages: _Count = 10_000
     """In one request."""
+    values: _Count = 200_000
+    """JSON values in one request, of all kinds and at all depths: messages, parts, tools, and each of their fields."""
+    inputs: _Count = 2048
+    """Texts in one request for embeddings; OpenAI's own bound (API reference, read 2026-11-29)."""
     concurrent: _Count = 2000
     """Requests under way at once, in each process."""
     queue_seconds: _Seconds = 5.0

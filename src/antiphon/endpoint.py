@@ -23,10 +23,10 @@ from antiphon.errors import (
 )
 from antiphon.events import Event, Finish, MessageDelta, Start, UnknownEvent, UsageUpdate
 from antiphon.handler import Call
-from antiphon.threads import in_thread
+from antiphon.threads import computed, in_thread
 from antiphon.transport import Reply, Timeout, Transport
 from antiphon.types import ChatRequest, Loss, Message, Node, Opaque, Reasoning, Text, ToolResult
-from antiphon.wire.codec import Codec, Headers, HTTPRequest, TokenCounter
+from antiphon.wire.codec import Codec, Decoder, Headers, HTTPRequest, TokenCounter
 from antiphon.wire.embeddings import EmbeddingCodec
 from antiphon.wire.whole import MAX_BODY
 
@@ -37,6 +37,9 @@ N = TypeVar("N", bound=Node)
 _MAX_ERROR_BODY = 1024 * 1024
 _AT_ONCE = 8
 """Most requests of one call that are under way at once."""
+
+_MAX_LISTED = 20
+"""Most losses in the message of an error."""
 
 _SILENT = (Start, MessageDelta, UsageUpdate, UnknownEvent, Finish)
 
@@ -94,7 +97,7 @@ class Endpoint:
         """Give the events of the upstream's answer to *request*."""
         waiting = True
         try:
-            http = self._encode(request, call)
+            http = await computed(partial(self._encode, request, call), call.size)
             url = self._url(self.base_url, http)
             headers = HiddenHeaders(http.headers) | await self._sign(http, url) | call.headers
             async with self._transport.open(url, http, headers=headers, timeout=call.timeout) as reply:
@@ -105,6 +108,7 @@ class Endpoint:
                 keep = _keeper(reply, call)
                 async for data in reply:
                     keep(data)
+                    call.answer_size += len(data)
                     said = False
                     for event in decoder.feed(data):
                         if waiting:
@@ -114,7 +118,7 @@ class Endpoint:
                     _go_on(reply, said=said)
                     if decoder.over:
                         break
-                for event in decoder.close():
+                for event in await computed(partial(_closed, decoder), call.answer_size):
                     if waiting:
                         event, waiting = self._first(event, reply, request.model)
                     yield event
@@ -147,7 +151,7 @@ class Endpoint:
         if not isinstance(self.codec, TokenCounter):
             raise BadRequestError(f"The provider {self.name!r} has no way to ask how many tokens a request has.")
         try:
-            http = self._written(request, call, self.codec.encode_count)
+            http = await computed(partial(self._written, request, call, self.codec.encode_count), call.size)
             return self.codec.decode_count(await self._ask(http, call))
         except AntiphonError as error:
             self._tell(error, request.model, call)
@@ -163,10 +167,10 @@ class Endpoint:
         if codec is None:
             raise BadRequestError(f"The provider {self.name!r} has no embeddings in the format {self.codec.name!r}.")
         try:
-            requests = codec.encode(request)
+            requests = await computed(partial(codec.encode, request), sum(map(len, request.texts)) + len(request.texts))
             self._receipt(requests[0].losses, call)
             bodies = await self._ask_all(requests, call)
-            answer = codec.decode(request, bodies)
+            answer = await computed(partial(codec.decode, request, bodies), sum(map(len, bodies)))
         except AntiphonError as error:
             self._tell(error, request.model, call)
             raise
@@ -180,19 +184,19 @@ class Endpoint:
     async def _ask_all(self, requests: Sequence[HTTPRequest], call: Call) -> list[bytes]:
         bodies = [b""] * len(requests)
         failed: list[AntiphonError] = []
-        at_once = anyio.Semaphore(_AT_ONCE)
+        places = iter(range(len(requests)))
 
-        async def ask(place: int) -> None:
-            async with at_once:
-                try:
+        async def ask() -> None:
+            try:
+                for place in places:  # each task takes the next one: a task for each would be too many
                     bodies[place] = await self._ask(requests[place], call)
-                except AntiphonError as error:
-                    failed.append(error)
-                    group.cancel_scope.cancel()
+            except AntiphonError as error:
+                failed.append(error)
+                group.cancel_scope.cancel()
 
         async with anyio.create_task_group() as group:
-            for place in range(len(requests)):
-                group.start_soon(ask, place)
+            for _ in range(min(_AT_ONCE, len(requests))):
+                group.start_soon(ask)
         if failed:
             raise failed[0]
         return bodies
@@ -252,7 +256,7 @@ class Endpoint:
         """Note what of the request could not be said; an error where the call forbids that."""
         call.losses.extend(losses)
         if call.strict and losses:
-            listed = "; ".join(f"{loss.path}: {loss.reason}" for loss in losses)
+            listed = "; ".join(f"{loss.path}: {loss.reason}" for loss in losses[:_MAX_LISTED])
             raise BadRequestError(
                 f"{len(losses)} part(s) of the request cannot be said in the format {self.codec.name!r}, and "
                 f"strict=True forbids leaving them out. {listed}",
@@ -307,6 +311,21 @@ class Endpoint:
             text = msgspec.json.encode(error.body).decode()
             if (clean := redact(text, *secrets)) != text:
                 error.body = msgspec.json.decode(clean)
+
+
+def _closed(decoder: Decoder) -> Iterator[Event]:
+    """Return the last events of an answer, all of which are read by now, before the fault after them."""
+    events: list[Event] = []
+    try:
+        events.extend(decoder.close())
+    except AntiphonError as fault:
+        return _then_raised(events, fault)
+    return iter(events)
+
+
+def _then_raised(events: list[Event], fault: AntiphonError) -> Iterator[Event]:
+    yield from events
+    raise fault
 
 
 def _forget(_data: bytes) -> None:

@@ -41,7 +41,7 @@ from antiphon.events import (
     UsageUpdate,
     unfold,
 )
-from antiphon.threads import DONE, Steps, in_thread
+from antiphon.threads import DONE, Steps, computed, in_thread
 from antiphon.transport import Timeout
 from antiphon.types import ChatRequest, Loss, Usage
 from antiphon.wire.openai_request import encode_request
@@ -59,9 +59,11 @@ class Call:
         headers: Further headers for the upstream, by lower-case name.
         reply_headers: What the reply's header said of the request: its ids and the rate limits. Set by who read it.
         body: The pieces of a whole answer as they came, for a caller who has put a list here to pass them on.
+        size: Bytes of the request as a server read it; a large one is written in a thread. 0: not known.
+        answer_size: Bytes of the answer so far, where it came over HTTP.
     """
 
-    __slots__ = ("body", "headers", "losses", "reply_headers", "strict", "timeout")
+    __slots__ = ("answer_size", "body", "headers", "losses", "reply_headers", "size", "strict", "timeout")
 
     def __init__(
         self, *, timeout: Timeout | None = None, strict: bool = False, headers: dict[str, str] | None = None
@@ -72,6 +74,8 @@ class Call:
         self.headers = headers or {}
         self.reply_headers: dict[str, str] = {}
         self.body: list[bytes] | None = None
+        self.size = 0
+        self.answer_size = 0
 
 
 @runtime_checkable
@@ -285,7 +289,7 @@ async def _pieces(
     function: Callable[..., Any], form: _Form, request: ChatRequest, call: Call
 ) -> AsyncGenerator[Piece, None]:
     """Call *function* and give what it returns or yields, one by one; blocking code runs in a worker thread."""
-    args, params = _arguments(form, request, call)
+    args, params = await computed(lambda: _arguments(form, request, call), call.size)
     if _runs_on_the_loop(function):
         result = function(*args, **params)
     else:

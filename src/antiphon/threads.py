@@ -25,14 +25,19 @@ from typing import Any, Generic, TypeVar, cast
 import anyio
 import anyio.lowlevel
 
-__all__ = ["DONE", "Steps", "in_thread"]
+__all__ = ["DONE", "LARGE", "Steps", "computed", "in_thread"]
 
 T = TypeVar("T")
 
 DONE: Any = object()
 """What `Steps.step` returns after the last item."""
 
+LARGE = 64 * 1024
+"""Bytes of JSON from which on it is read and written in a thread: less takes a loop some ten milliseconds at most."""
+
 _MAX_THREADS = 64
+_MAX_COMPUTING = 2
+_COMPUTING = -1
 _depth: ContextVar[int] = ContextVar("antiphon_thread_depth", default=0)
 _limiters: anyio.lowlevel.RunVar[dict[int, anyio.CapacityLimiter]] = anyio.lowlevel.RunVar("antiphon_limiters")
 
@@ -43,6 +48,20 @@ async def in_thread(function: Callable[[], T]) -> T:
     depth = _depth.get()
     async with _limiter(depth):
         _start(work.run, _inner_context(depth))
+        return await work.result()
+
+
+async def computed(function: Callable[[], T], size: int) -> T:
+    """Return what *function* returns, which waits for nothing: called in a thread if *size* is `LARGE` or more.
+
+    Only two such calls go on at once in one event loop: threads that compute take the interpreter from the loop, too,
+    and the loop waits the longer for its turn the more of them there are.
+    """
+    if size < LARGE:
+        return function()
+    work = _Work(function)
+    async with _limiter(_COMPUTING, _MAX_COMPUTING):
+        _start(work.run, _inner_context(_depth.get()))
         return await work.result()
 
 
@@ -141,14 +160,14 @@ def _start(function: Callable[[], None], context: Context) -> None:
     threading.Thread(target=context.run, args=(function,), name="antiphon-blocking", daemon=True).start()
 
 
-def _limiter(depth: int) -> anyio.CapacityLimiter:
+def _limiter(depth: int, most: int = _MAX_THREADS) -> anyio.CapacityLimiter:
     """Return the limit for code that runs in *depth* threads already, by way of blocking calls.
 
     Each depth has its own: calls inside of calls then never wait for threads that wait for them.
     """
     limiters = _limiters.get(dict[int, anyio.CapacityLimiter]())
     if depth not in limiters:
-        limiters = {**limiters, depth: anyio.CapacityLimiter(_MAX_THREADS)}
+        limiters = {**limiters, depth: anyio.CapacityLimiter(most)}
         _limiters.set(limiters)
     return limiters[depth]
 

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, TypeAlias
 
 from antiphon.core import Model
-from antiphon.errors import NotFoundError
+from antiphon.embedding import EmbeddingRequest
+from antiphon.errors import BadRequestError, NotFoundError
+from antiphon.server.chat import decoded
 from antiphon.server.exchange import Exchange, Receive, Scope, Send
 from antiphon.server.gateway import Gateway
+from antiphon.threads import computed
+from antiphon.types import ChatRequest
 from antiphon.wire import json, read
 from antiphon.wire.codec import Dialect, TokenCounter
 from antiphon.wire.embeddings import EmbeddingDialect
 from antiphon.wire.listing import ListedModel
 
 __all__ = ["Count", "Embed", "Fact", "Figures", "Models"]
+
+_NUMBER_BYTES = 10
+"""About what a number of a vector takes in JSON."""
 
 DialectOf: TypeAlias = Callable[[Exchange], Dialect]
 
@@ -41,7 +49,8 @@ class Models:
         listed = [_listed(model) for model in await gateway.models()]
         name: str | None = scope.get("path_params", {}).get("model")
         if self._asked_in_body:
-            source = read.body(await exchange.body(gateway.config.limits))
+            given = await exchange.body(gateway.config.limits)
+            source = await decoded(given, partial(read.body, given), gateway)
             name = read.required_text(source, "model" if "model" in source else "name", "$")
         if name is None:
             body = dialect.encode_models(listed)
@@ -79,9 +88,12 @@ class Count:
         gateway: Gateway = scope["gateway"]
         exchange.operation = "count_tokens"
         async with gateway.turn(exchange):
-            request = self._dialect.decode_request(await exchange.body(gateway.config.limits), exchange.target)
+            body = await exchange.body(gateway.config.limits)
+            decode: Callable[[], ChatRequest] = partial(self._dialect.decode_request, body, exchange.target)
+            request = await decoded(body, decode, gateway)
             exchange.model = request.model
             prepared = await gateway.route(request, exchange, self._dialect.name)
+            prepared.call.size = len(body)
 
             count = await gateway.core.count(prepared)
             exchange.losses = prepared.call.losses
@@ -105,12 +117,30 @@ class Embed:
         exchange.operation = "embeddings"
         async with gateway.turn(exchange):
             body = await exchange.body(gateway.config.limits)
-            request = self._dialect.decode_request(body, exchange.target)
+            request, base64 = await decoded(body, partial(self._read, body, exchange.target), gateway)
             exchange.model = request.model
-            base64 = json.decode(body).get("encoding_format") == "base64"
+            _check_inputs(request, gateway.config.limits.inputs)
             vectors = await gateway.embed(request, exchange)
             exchange.losses = vectors.losses
-            await exchange.reply(200, self._dialect.encode_response(vectors, base64=base64))
+            size = _NUMBER_BYTES * sum(len(item.embedding) for item in vectors.data)
+            answer = await computed(partial(self._dialect.encode_response, vectors, base64=base64), size)
+            await exchange.reply(200, answer)
+
+    def _read(self, body: bytes, target: str) -> tuple[EmbeddingRequest, bool]:
+        """Return the request in *body*, and whether its answer is wanted in base64."""
+        request = self._dialect.decode_request(body, target)
+        return request, json.decode(body).get("encoding_format") == "base64"
+
+
+def _check_inputs(request: EmbeddingRequest, most: int) -> None:
+    if len(request.texts) > most:
+        raise BadRequestError(
+            f"The request has {len(request.texts):,} texts, and this server takes {most:,} at most (limits.inputs): "
+            "send several requests.",
+            status=400,
+            param="$.input",
+            type="invalid_request_error",
+        )
 
 
 class Fact:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import aclosing
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from antiphon.completion import REQUEST_IDS
 from antiphon.core import Prepared
@@ -13,14 +14,34 @@ from antiphon.events import End, fold
 from antiphon.server.exchange import NEVER, Exchange, Receive, Scope, Send
 from antiphon.server.faults import told
 from antiphon.server.gateway import Gateway
+from antiphon.threads import LARGE, computed
 from antiphon.types import ChatRequest, Opaque, Part
-from antiphon.wire import json
+from antiphon.wire import json, read
 from antiphon.wire.codec import Dialect, Encoder
 
-__all__ = ["Chat"]
+__all__ = ["Chat", "decoded"]
+
+R = TypeVar("R")
+
+_MANY = 1000
+"""Events of a whole answer from which on it is written in a thread."""
 
 _KEPT: Mapping[str, tuple[str, ...]] = {"openai-responses": ("previous_response_id", "conversation", "prompt")}
 """Fields that stand for messages kept by the provider, by format."""
+
+
+async def decoded(body: bytes, decode: Callable[[], R], gateway: Gateway) -> R:
+    """Return what *decode* makes of the *body* of a request; a large one does not keep other requests waiting.
+
+    Raises:
+        BadRequestError: *decode* says so, or the body has more values than the server takes.
+    """
+
+    def work() -> R:
+        read.check_size(body, gateway.config.limits.values)
+        return decode()
+
+    return await computed(work, len(body))
 
 
 class Chat:
@@ -45,8 +66,11 @@ class Chat:
         gateway: Gateway = scope["gateway"]
         exchange.operation = self.operation
         async with gateway.turn(exchange):
-            request = self._read(await exchange.body(gateway.config.limits), exchange, gateway)
+            body = await exchange.body(gateway.config.limits)
+            request = await decoded(body, partial(self.dialect.decode_request, body, exchange.target), gateway)
+            self._check(request, exchange, gateway)
             prepared = await gateway.route(request, exchange, self.dialect.name)
+            prepared.call.size = len(body)
             if prepared.format != self.dialect.name:
                 _check_whole(request, self.dialect.name)
             dialect = self.dialect if self.at is None else self.at(exchange.target)
@@ -61,18 +85,18 @@ class Chat:
             finally:
                 answer.note()
 
-    def _read(self, body: bytes, exchange: Exchange, gateway: Gateway) -> ChatRequest:
-        request = self.dialect.decode_request(body, exchange.target)
+    @staticmethod
+    def _check(request: ChatRequest, exchange: Exchange, gateway: Gateway) -> None:
         exchange.model, exchange.streamed = request.model, request.stream
         most = gateway.config.limits.messages
         if len(request.messages) > most:
             raise BadRequestError(
-                f"The request has {len(request.messages):,} messages, and this server takes {most:,} at most.",
+                f"The request has {len(request.messages):,} messages, and this server takes {most:,} at most "
+                "(limits.messages).",
                 status=400,
                 param="$.messages",
                 type="invalid_request_error",
             )
-        return request
 
 
 def _check_whole(request: ChatRequest, format: str) -> None:
@@ -116,7 +140,9 @@ class _Answer:
         async with aclosing(self._prepared.events()) as events:
             heard = [event async for event in events]
         # What came in this dialect goes on as it came, once it was heard to its end.
-        body = b"".join(self._prepared.call.body or ()) or self._dialect.encode_response(fold(heard))
+        call = self._prepared.call
+        size = max(call.answer_size, LARGE if len(heard) >= _MANY else 0)
+        body = b"".join(call.body or ()) or await computed(lambda: self._dialect.encode_response(fold(heard)), size)
         self._exchange.got_first()
         self._exchange.losses = self._prepared.call.losses
         await self._exchange.reply(200, body, self._headers())

@@ -6,8 +6,8 @@ codecs, not N x M translators. Four laws hold for each; `tests/wire/laws.py` sta
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Protocol, overload, runtime_checkable
 
 import msgspec
 
@@ -25,6 +25,7 @@ __all__ = [
     "HTTPRequest",
     "Headers",
     "ListedModel",
+    "RequestEach",
     "TokenCounter",
 ]
 
@@ -43,6 +44,28 @@ class HTTPRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Besides `content-type` and those of the endpoint; lower-case names."""
     losses: tuple[Loss, ...] = ()
     """What of the request this format could not express."""
+
+
+class RequestEach(Sequence[HTTPRequest]):
+    """A request for each text, made anew when it is asked for: all at once would take many times what the texts do."""
+
+    def __init__(self, texts: Sequence[str], write: Callable[[str], HTTPRequest]) -> None:
+        self._texts = texts
+        self._write = write
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    @overload
+    def __getitem__(self, place: int) -> HTTPRequest: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> RequestEach: ...
+
+    def __getitem__(self, place: int | slice) -> HTTPRequest | RequestEach:
+        if isinstance(place, slice):
+            return RequestEach(self._texts[place], self._write)
+        return self._write(self._texts[place])
 
 
 class HTTPReply(msgspec.Struct, frozen=True, kw_only=True):

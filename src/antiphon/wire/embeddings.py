@@ -23,7 +23,7 @@ from antiphon.embedding import Embedding, EmbeddingRequest, Embeddings, Embeddin
 from antiphon.errors import APIError
 from antiphon.types import Loss, lost_extra
 from antiphon.wire import json, read
-from antiphon.wire.codec import HTTPRequest
+from antiphon.wire.codec import HTTPRequest, RequestEach
 from antiphon.wire.embedding_request import decode_gemini, decode_named
 from antiphon.wire.openai_answer import error_inside, fault_of
 from antiphon.wire.status import excerpt
@@ -60,8 +60,11 @@ class EmbeddingCodec(Protocol):
         """Key of the format in `EmbeddingRequest.extra`."""
         ...
 
-    def encode(self, request: EmbeddingRequest) -> tuple[HTTPRequest, ...]:
-        """Write *request*: one request to send, or one for each text. Losses stand in the first."""
+    def encode(self, request: EmbeddingRequest) -> Sequence[HTTPRequest]:
+        """Write *request*: one request to send, or one for each text, made when it is asked for.
+
+        Losses stand in the first.
+        """
         ...
 
     def decode(self, request: EmbeddingRequest, bodies: Sequence[bytes]) -> Embeddings:
@@ -191,13 +194,17 @@ class VertexEmbeddings(msgspec.Struct, frozen=True, kw_only=True):
     name: str = "gemini"
     path: str = "/models"
 
-    def encode(self, request: EmbeddingRequest) -> tuple[HTTPRequest, ...]:
+    def encode(self, request: EmbeddingRequest) -> Sequence[HTTPRequest]:
         """Write *request*."""
         common: dict[str, Any] = _without_none({"outputDimensionality": request.dimensions})
         losses = _typed(common, request, "taskType", _GEMINI_TYPES)
         path = f"{self.path}/{quote(request.model)}:embedContent"
-        bodies = ({"content": {"parts": [{"text": text}]}, **common} for text in request.texts)
-        return tuple(_post(path, body, request, self.name, losses) for body in bodies)
+
+        def write(text: str) -> HTTPRequest:
+            body = {"content": {"parts": [{"text": text}]}, **common}
+            return _post(path, body, request, self.name, losses)
+
+        return RequestEach(request.texts, write)
 
     def decode(self, request: EmbeddingRequest, bodies: Sequence[bytes]) -> Embeddings:
         """Read the answers."""
@@ -293,15 +300,19 @@ class BedrockEmbeddings(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str = "bedrock"
 
-    def encode(self, request: EmbeddingRequest) -> tuple[HTTPRequest, ...]:
+    def encode(self, request: EmbeddingRequest) -> Sequence[HTTPRequest]:
         """Write *request*; Titan and Nova take one text each."""
         path = f"/model/{quote(request.model, safe='')}/invoke"
         if "cohere." in request.model:
             body, losses = _cohere(request)
             return (_post(path, body, request, self.name, losses),)
         write = _nova if "nova" in request.model else _titan
-        made = [write(request, text) for text in request.texts]
-        return tuple(_post(path, body, request, self.name, losses) for body, losses in made)
+
+        def post(text: str) -> HTTPRequest:
+            body, losses = write(request, text)
+            return _post(path, body, request, self.name, losses)
+
+        return RequestEach(request.texts, post)
 
     def decode(self, request: EmbeddingRequest, bodies: Sequence[bytes]) -> Embeddings:
         """Read the answers."""

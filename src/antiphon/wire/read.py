@@ -17,6 +17,7 @@ __all__ = [
     "array",
     "body",
     "boolean",
+    "check_size",
     "fault",
     "integer",
     "number",
@@ -59,6 +60,40 @@ def body(data: bytes) -> dict[str, Any]:
     if not json.is_object(value):
         fault("$", "an object", value)
     return value
+
+
+def check_size(data: bytes, most: int) -> None:
+    """Fail where the JSON in *data* has more than *most* values, of all kinds and at all depths; nothing is decoded.
+
+    What counts are the places where a value may begin: after a comma, and after an opening bracket.
+
+    Raises:
+        BadRequestError: It has.
+    """
+    if len(data) <= 2 * most or _places(data, 0, len(data)) < most:  # each takes two bytes at least
+        return
+    # Not all of these are outside of strings. Without escapes, every other quotation mark ends one.
+    plain = data.replace(b"\\\\", b"").replace(b'\\"', b"")
+    count, strings, at = 1, 0, 0
+    while count <= most and strings <= 2 * most:  # a field takes two strings at most
+        start = plain.find(b'"', at)
+        count += _places(plain, at, len(plain) if start < 0 else start)
+        end = plain.find(b'"', start + 1) if start >= 0 else -1
+        if end < 0:
+            break
+        strings, at = strings + 1, end + 1
+    if count > most or strings > 2 * most:
+        raise BadRequestError(
+            f"The request has more than {most:,} JSON values (limits.values of this server): send fewer messages, "
+            "parts, tools or texts at a time.",
+            status=400,
+            param="$",
+            type="invalid_request_error",
+        )
+
+
+def _places(data: bytes, start: int, end: int) -> int:
+    return data.count(b",", start, end) + data.count(b"[", start, end) + data.count(b"{", start, end)
 
 
 def request(data: bytes, decode: Callable[[dict[str, Any]], R], *, type: str = "invalid_request_error") -> R:
