@@ -28,10 +28,13 @@ from antiphon.errors import (
 )
 from antiphon.events import Event, Folder, TextDelta, fold
 from antiphon.handler import Call
+from antiphon.http.exchange import HTTPTransport
 from antiphon.testing import Upstream
 from antiphon.transport import Timeout
 from antiphon.types import Annotation, ChatRequest, Message, Opaque, Text, ToolResult
-from antiphon.wire.codec import HTTPRequest
+from antiphon.wire.bedrock import Bedrock
+from antiphon.wire.codec import Codec, HTTPRequest
+from antiphon.wire.gemini import Gemini, Vertex
 from antiphon.wire.openai_chat import OpenAIChat
 
 KEY = "sk-canary-0123456789abcdef"
@@ -580,3 +583,18 @@ async def test_the_key_is_no_local_variable() -> None:
     assert own.locals is not None
     assert "headers" in own.locals
     assert "canary" not in repr(own.locals)
+
+
+@pytest.mark.parametrize(
+    "codec", [Bedrock(), Gemini(), Vertex(), OpenAIChat(path="/deployments/{model}/chat/completions")]
+)
+@pytest.mark.parametrize(
+    "name",
+    ["..", "../x", "a/../b", "..%2f..%2fx", "%2e%2e/x", "%252e%252e%252fx", "..;/x", "..\\x", "a/.;x=1/b", "./x"],
+)
+@pytest.mark.anyio
+async def test_names_that_lead_to_another_path_are_refused(codec: Codec, name: str) -> None:
+    """No format sends a name that any server before the provider could take for a way up, quoted or not."""
+    endpoint = Endpoint("up", codec, "http://up.example", auth=no_auth, transport=HTTPTransport())
+    with pytest.raises(BadRequestError, match="between slashes"):
+        await anext(endpoint(ChatRequest(name, (Message.user("Hi"),)), Call()))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, TypeVar
+from urllib.parse import unquote
 
 import anyio
 import msgspec
@@ -37,6 +39,10 @@ N = TypeVar("N", bound=Node)
 _MAX_ERROR_BODY = 1024 * 1024
 _AT_ONCE = 8
 """Most requests of one call that are under way at once."""
+
+_DOTS = re.compile(r"[/\\]\.\.?(?:;[^/\\]*)?(?=[/\\]|\Z)")
+_UNQUOTINGS = 3
+"""How often servers and the proxies before them may unquote a path, one after the other."""
 
 _MAX_LISTED = 20
 """Most losses in the message of an error."""
@@ -211,9 +217,11 @@ class Endpoint:
             return await reply.read(MAX_BODY)
 
     def _url(self, base_url: str, http: HTTPRequest) -> str:
-        if "/." in http.path and not {".", ".."}.isdisjoint(http.path.partition("?")[0].split("/")):
+        if ("/." in http.path or "%" in http.path) and _leads_elsewhere(http.path.partition("?")[0]):
             # It would lead to another path of the provider, and the key with it.
-            raise BadRequestError("A model's name must not have '.' or '..' between slashes.", param="$.model")
+            raise BadRequestError(
+                "A model's name must not have '.' or '..' between slashes.", status=400, param="$.model"
+            )
         url = base_url + http.path
         return f"{url}{'&' if '?' in http.path else '?'}{self._query}" if self._query else url
 
@@ -311,6 +319,15 @@ class Endpoint:
             text = msgspec.json.encode(error.body).decode()
             if (clean := redact(text, *secrets)) != text:
                 error.body = msgspec.json.decode(clean)
+
+
+def _leads_elsewhere(path: str) -> bool:
+    """Whether *path* has a segment that stands for another one, also where a server looks at it unquoted."""
+    for _ in range(_UNQUOTINGS + 1):
+        if _DOTS.search(path):
+            return True
+        path = unquote(path)
+    return False
 
 
 def _closed(decoder: Decoder) -> Iterator[Event]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeGuard
 
 from antiphon.types import Extra
 
@@ -26,17 +26,23 @@ class GrowingExtra:
         for format, fields in extra.items():
             known = self._fields.setdefault(format, {})
             for key, value in fields.items():
-                if type(value) is list:
-                    before = known.get(key)
-                    if self._grow and type(before) is list:
-                        before += value
-                        continue
-                    value = list(value)  # one of our own, that may grow
-                known[key] = value
+                before = known.get(key)
+                if self._grow and _is_list(value) and _is_list(before):
+                    before += value
+                else:
+                    known[key] = _own(value)
 
     def done(self) -> Extra | None:
         """Return the fields, in containers that do not change with what comes later; `None` where there are none."""
         return {
-            format: {key: list(value) if type(value) is list else value for key, value in fields.items()}
-            for format, fields in self._fields.items()
+            format: {key: _own(value) for key, value in fields.items()} for format, fields in self._fields.items()
         } or None
+
+
+def _is_list(value: object) -> TypeGuard[list[Any]]:
+    return type(value) is list
+
+
+def _own(value: Any) -> Any:
+    """Return *value*; of a list a copy, which may grow."""
+    return list(value) if _is_list(value) else value

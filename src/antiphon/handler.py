@@ -41,6 +41,7 @@ from antiphon.events import (
     UsageUpdate,
     unfold,
 )
+from antiphon.stop_strings import Stops
 from antiphon.threads import DONE, Steps, computed, in_thread
 from antiphon.transport import Timeout
 from antiphon.types import ChatRequest, Loss, Usage
@@ -361,7 +362,7 @@ class _Limits:
     """
 
     def __init__(self, request: ChatRequest) -> None:
-        self._stop = tuple(stop for stop in request.stop or () if stop)
+        self._stops = Stops(request.stop or ())
         self._left = request.max_tokens or 0
         self._counting = self._left > 0
         self._held: str = ""
@@ -389,7 +390,7 @@ class _Limits:
 
     def _heard(self, event: _Heard) -> Iterator[Event]:
         if event.choice == 0:
-            if isinstance(event, TextDelta) and (self._stop or self._counting):
+            if isinstance(event, TextDelta) and (self._stops or self._counting):
                 yield from self._text(event)
                 return
             yield from self._rest()
@@ -399,14 +400,13 @@ class _Limits:
 
     def _text(self, event: TextDelta) -> Iterator[Event]:
         text = self._held + event.text
-        places = [(place + len(stop), place) for stop in self._stop if (place := text.find(stop)) >= 0]
-        if places:
-            self._held, text = "", text[: min(places)[1]]
+        place = self._stops.find(text)
+        if place is not None:
+            self._held, text = "", text[:place]
             self.full = True
         else:
-            keep = max((_overlap(text, stop) for stop in self._stop), default=0)
-            self._held = text[len(text) - keep :]
-            text = text[: len(text) - keep]
+            start = self._stops.begun(text)
+            text, self._held = text[:start], text[start:]
         if text or event.annotations or event.logprobs is not None:
             self._shown = True
             yield TextDelta(text, event.choice, event.part, event.annotations, event.logprobs)
@@ -440,14 +440,6 @@ class _Limits:
         if not self._shown:
             yield TextDelta("")  # all of it was cut off, which is an answer too
         yield End(None if self._finished else self._reason, self._usage)
-
-
-def _overlap(text: str, stop: str) -> int:
-    """Return how many of the last characters of *text* may be the beginning of *stop*."""
-    for size in range(min(len(text), len(stop) - 1), 0, -1):
-        if text.endswith(stop[:size]):
-            return size
-    return 0
 
 
 class Clock:

@@ -31,15 +31,16 @@ class PartialJSON:
     """Takes one JSON text in pieces, which may be wrapped in a Markdown fence; what follows it is ignored."""
 
     def __init__(self) -> None:
-        self.value: Any = NOTHING
-        """What the text shows so far. It is made anew each time that it grows, but for elements that are complete."""
+        self._value_shown: Any = NOTHING
+        self._fresh = True
+        """Whether that is what the text shows."""
         self._text = ""
         self._at = 0
         """How far the text was read."""
         self._open: list[tuple[list[Any] | dict[str, Any], str]] = []
         """The open arrays and objects, the innermost last, and the key of a property that is under way."""
-        self._string: str | None = None
-        """The open string."""
+        self._pieces: list[str] = []
+        """Of the string, key, number or literal that is under way."""
         self._root: Any = NOTHING
         self._grew = False
         self._step = self._begin
@@ -51,12 +52,21 @@ class PartialJSON:
         self._grew = False
         while self._step():
             pass
-        if self._grew:
-            self.value = self._shown()
+        self._fresh = self._fresh and not self._grew
         return self._grew
 
+    @property
+    def value(self) -> Any:
+        """What the text shows so far.
+
+        It is made anew when it is asked for after the text grew, but for elements that are complete.
+        """
+        if not self._fresh:
+            self._value_shown, self._fresh = self._shown(), True
+        return self._value_shown
+
     def _shown(self) -> Any:
-        value = self._root if self._string is None else self._string
+        value = "".join(self._pieces) if self._step == self._in_string else self._root
         for container, key in reversed(self._open):
             copy = container.copy()
             if value is not NOTHING:
@@ -81,7 +91,7 @@ class PartialJSON:
         """Read the beginning of a value."""
         mark = self._mark()
         if mark == '"':
-            self._string, self._step = "", self._in_string
+            self._pieces, self._step = [], self._in_string
         elif mark == "{":
             self._open.append(({}, ""))
             self._step = self._first_key
@@ -89,7 +99,8 @@ class PartialJSON:
             self._open.append(([], ""))
             self._step = self._first_item
         else:
-            self._step = self._scalar if mark else self._step
+            if mark:
+                self._pieces, self._step = [], self._scalar
             return bool(mark)
         self._at += 1
         self._grew = True
@@ -106,42 +117,60 @@ class PartialJSON:
         return bool(mark)
 
     def _key(self) -> bool:
-        """Read a key and the colon behind it, at once."""
+        """Read the beginning of a key."""
         mark = self._mark()
         if mark != '"':
             return self._broken() if mark else False
-        end = self._whole(self._at + 1)
-        colon = self._past_space(end + 1)
-        if self._text[end : end + 1] != '"' or colon >= len(self._text):
-            return False  # it is read again with the next piece
-        if self._text[colon] != ":":
-            return self._broken()
-        self._open[-1] = self._open[-1][0], json.decode(self._text[self._at : end + 1])
-        self._at, self._step = colon + 1, self._value
+        self._at += 1
+        self._pieces, self._step = [], self._in_key
+        return True
+
+    def _in_key(self) -> bool:
+        if not self._ended():
+            return False
+        self._open[-1] = self._open[-1][0], "".join(self._pieces)
+        self._step = self._colon
+        return True
+
+    def _colon(self) -> bool:
+        mark = self._mark()
+        if mark != ":":
+            return self._broken() if mark else False
+        self._at += 1
+        self._step = self._value
         return True
 
     def _in_string(self) -> bool:
+        before = len(self._pieces)
+        ended = self._ended()
+        self._grew = self._grew or len(self._pieces) > before
+        if ended:
+            self._finished("".join(self._pieces))
+        return ended
+
+    def _ended(self) -> bool:
+        """Read on in a string, and say whether it came to its end."""
         end = self._whole(self._at)
         if end > self._at:
-            self._string = (self._string or "") + json.decode(f'"{self._text[self._at : end]}"')
-            self._at, self._grew = end, True
+            self._pieces.append(json.decode(f'"{self._text[self._at : end]}"'))
+            self._at = end
         if self._text[end : end + 1] != '"':
             return False
         self._at += 1
-        string, self._string = self._string, None
-        self._finished(string)
         return True
 
     def _scalar(self) -> bool:
         match = _SCALAR.match(self._text, self._at)
         end = match.end() if match else self._at
+        self._pieces.append(self._text[self._at : end])
+        self._at = end
         if end == len(self._text):
             return False  # it may go on
         try:
-            value = json.decode(self._text[self._at : end])
+            value = json.decode("".join(self._pieces))
         except json.MALFORMED:
             return self._broken()
-        self._at, self._grew = end, True
+        self._grew = True
         self._finished(value)
         return True
 

@@ -33,11 +33,14 @@ _CLOSE = "</think>"
 class _Text:
     """The text of one choice as it comes."""
 
-    __slots__ = ("_begun", "_held", "_state")
+    __slots__ = ("_begun", "_held", "_space", "_state")
 
     def __init__(self, *, inside: bool) -> None:
         self._state: Literal["before", "inside", "after", "text"] = "inside" if inside else "before"
+        self._space: list[str] = []
+        """White space that is held back until it is known whether something follows it; each piece is read once."""
         self._held = ""
+        """What may be the beginning of a tag, after that."""
         self._begun = False
         """Whether the thoughts under way have said anything yet."""
 
@@ -55,21 +58,32 @@ class _Text:
     def end(self) -> list[tuple[bool, str]]:
         """Give what was held back in case it were a tag."""
         held, self._held = self._held, ""
-        if self._state == "inside":
-            held = held.rstrip()
-        elif self._state == "after":
-            held = held.lstrip()
+        if held or self._state == "before":  # white space at the end of thoughts is none of them
+            held = self._spaced(held) if self._state != "after" else held
+        self._space.clear()
         return [(self._state == "inside", held)] if held else []
+
+    def _spaced(self, text: str) -> str:
+        """Return *text* after the white space that was held back."""
+        if not self._space:
+            return text
+        self._space.append(text)
+        text = "".join(self._space)
+        self._space.clear()
+        return text
 
     def _outside(self, text: str, found: list[tuple[bool, str]]) -> str:
         rest = text.lstrip()
         if rest.startswith(_OPEN):
             self._state, self._begun = "inside", False
+            self._space.clear()
             return rest[len(_OPEN) :]
         if _OPEN.startswith(rest):  # nothing but white space is the beginning of a tag, too
-            self._held = text
+            self._space.append(text[: len(text) - len(rest)])
+            self._held = rest
             return ""
-        found.append((False, text if self._state == "before" else rest))
+        found.append((False, self._spaced(text) if self._state == "before" else rest))
+        self._space.clear()
         self._state = "text"
         return ""
 
@@ -79,13 +93,16 @@ class _Text:
         thought, tag, rest = text.partition(_CLOSE)
         if tag:
             self._state = "after"
-            thought = thought.rstrip()
-        else:
-            thought = thought[: len(thought) - _overlap(thought)].rstrip()
-            self._held = text[len(thought) :]
-        if thought:
+        elif overlap := _overlap(thought):
+            thought, self._held = thought[:-overlap], thought[-overlap:]
+        said = thought.rstrip()
+        if said:
             self._begun = True
-            found.append((True, thought))
+            found.append((True, self._spaced(said)))
+        if tag:
+            self._space.clear()
+        elif self._begun:
+            self._space.append(thought[len(said) :])
         return rest
 
 

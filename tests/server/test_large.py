@@ -155,6 +155,7 @@ def test_large_answers_are_read_and_written_beside_the_loop(monkeypatch: pytest.
     assert [name == "antiphon-blocking" for name in threads] == [False, True]
 
 
+@pytest.mark.anyio
 async def test_texts_that_are_asked_for_one_by_one_are_written_when_their_turn_comes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -165,7 +166,7 @@ async def test_texts_that_are_asked_for_one_by_one_are_written_when_their_turn_c
 
     async def ask(self: Endpoint, http: HTTPRequest, call: Call) -> bytes:
         under_way.append(http)
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
         seen.append((len(under_way), len(asyncio.all_tasks()) - tasks_before))
         under_way.remove(http)
         return b'{"embedding":[0.5]}'

@@ -13,7 +13,6 @@ wire-formats.md; google.rpc's `code.proto` and `error_details.proto` for names a
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
 import msgspec
@@ -24,7 +23,7 @@ from antiphon.types import Annotation, FinishReason, Message, Part, Text, ToolCa
 from antiphon.wire import json, patch, read
 from antiphon.wire.codec import Headers
 from antiphon.wire.gemini_message import NAME, NOTES, Ids, Writer, decode_content
-from antiphon.wire.listing import unix_time
+from antiphon.wire.listing import timestamp, unix_time
 from antiphon.wire.status import MAX_RETRY_AFTER, RETRYABLE, excerpt, http_status, status_error, words
 
 __all__ = [
@@ -314,7 +313,7 @@ def encode_head(answer: Any) -> _Object:
     if answer.id:
         result["responseId"] = answer.id
     if answer.created:
-        result["createTime"] = datetime.fromtimestamp(answer.created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        result["createTime"] = timestamp(answer.created)
     return json.merged(result, NOTES.own_extra(answer))
 
 
@@ -345,11 +344,14 @@ def _with_facts(
     texts = [place for place, part in enumerate(parts) if isinstance(part, Text)]
     if not texts or not (annotations or logprobs):
         return parts
+    mine: dict[int, list[Annotation]] = {place: [] for place in texts}
+    last = texts[-1]
+    for number, annotation in annotations:
+        mine[number if number in mine else last].append(annotation)
     result: list[Any] = list(parts)
-    for place in texts:
-        last = place == texts[-1]
-        mine = tuple(a for number, a in annotations if number == place or (last and number not in texts))
-        result[place] = msgspec.structs.replace(parts[place], annotations=mine, logprobs=logprobs if last else None)
+    for place, found in mine.items():
+        more = {"annotations": tuple(found), "logprobs": logprobs if place == last else None}
+        result[place] = msgspec.structs.replace(parts[place], **more)
     return tuple(result)
 
 

@@ -74,6 +74,7 @@ class ResponseReader:
 
     __slots__ = (
         "_buffer",
+        "_held",
         "_left",
         "_no_body",
         "_take",
@@ -96,6 +97,8 @@ class ResponseReader:
         self.length: int | None = None
         self._no_body = no_body
         self._buffer: bytes = b""
+        self._held = bytearray()
+        """What is there of a head or a trailer; it grows in place, since some come byte by byte."""
         self._left: int = 0
         # A function, not a bound method: that would make every reader a cycle, left to the garbage collector.
         self._take: Callable[[ResponseReader, bytes], bytes] = ResponseReader._head
@@ -116,31 +119,44 @@ class ResponseReader:
         self.keep_alive = False
         return self.complete
 
+    def _until_blank(self, data: bytes) -> bytes:
+        """Return all bytes so far if there is an empty line among them, and else `b""`."""
+        held = self._held
+        if not held and b"\r\n\r\n" in data:
+            return data
+        start = max(0, len(held) - 3)
+        held += data
+        if held.find(b"\r\n\r\n", start) < 0:
+            return b""
+        self._held = bytearray()
+        return bytes(held)
+
     def _head(self, data: bytes) -> bytes:
-        data = self._buffer + data
-        end = data.find(b"\r\n\r\n")
-        if end < 0 and len(data) <= MAX_HEAD:
-            self._buffer = data
-            if not (data.startswith(b"HTTP/1.") or b"HTTP/1.".startswith(data[:7])):
+        data = self._until_blank(data)
+        if not data and len(held := self._held) <= MAX_HEAD:
+            if not (held.startswith(b"HTTP/1.") or b"HTTP/1.".startswith(held[:7])):
                 raise MalformedError("what came is not the head of an HTTP/1.1 response")
             return b""
-        if not 0 <= end <= MAX_HEAD:
-            raise MalformedError(f"the head of the response is longer than {MAX_HEAD} bytes")
-        self._buffer = b""
-        first, *lines = data[:end].decode("latin-1").split("\r\n")
-        persistent, status, reason = _status_line(first)
-        headers = _fields(lines)
-        if status == 101:
-            raise MalformedError("the server switched to another protocol, unasked")
-        if status < 200:
-            return self._head(data[end + 4 :])
+        status, start = 0, 0
+        while status < 200:  # interim responses are passed over, as many as there are
+            end = data.find(b"\r\n\r\n", start)
+            if end < 0 and data and len(data) - start <= MAX_HEAD:
+                return self._head(data[start:])
+            if not 0 <= end - start <= MAX_HEAD:
+                raise MalformedError(f"the head of the response is longer than {MAX_HEAD} bytes")
+            first, *lines = data[start:end].decode("latin-1").split("\r\n")
+            persistent, status, reason = _status_line(first)
+            headers = _fields(lines)
+            if status == 101:
+                raise MalformedError("the server switched to another protocol, unasked")
+            start = end + 4
         self.status, self.reason, self.headers = status, reason, headers
         connection = headers.get("connection")
         if connection is not None:
             persistent = "close" not in connection.lower() and (persistent or "keep-alive" in connection.lower())
         self.keep_alive = persistent
         self._frame()
-        return self._take(self, data[end + 4 :])
+        return self._take(self, data[start:])
 
     def _frame(self) -> None:
         """Find out where the body ends (RFC 9112, section 6.3)."""
@@ -222,16 +238,13 @@ class ResponseReader:
         return b"".join(found)
 
     def _trailer(self, data: bytes) -> bytes:
-        data = self._buffer + data
-        end = data.find(b"\r\n\r\n")
-        if end < 0:
-            if len(data) > MAX_HEAD:
+        data = self._until_blank(data)
+        if not data:
+            if len(self._held) > MAX_HEAD:
                 raise MalformedError("the trailer of the response is too long")
-            self._buffer = data
             return b""
-        self._buffer = b""
         self._done()
-        return self._surplus(data[end + 4 :])
+        return self._surplus(data[data.find(b"\r\n\r\n") + 4 :])
 
 
 @functools.lru_cache(maxsize=64)
@@ -251,13 +264,13 @@ def _field_name(name: str) -> str:
 
 
 def _fields(lines: list[str]) -> dict[str, str]:
-    headers: dict[str, str] = {}
+    headers: dict[str, list[str]] = {}
     for line in lines:
         # A line without a colon is no field, and neither is one that begins with a space: its name is empty or odd.
         name, _, value = line.partition(":")
         name, value = _field_name(name if name != line else ""), value.strip(" \t")
-        headers[name] = f"{headers[name]}, {value}" if name in headers else value
-    return headers
+        headers.setdefault(name, []).append(value)
+    return {name: ", ".join(values) for name, values in headers.items()}
 
 
 @functools.lru_cache(maxsize=1024)

@@ -11,7 +11,6 @@ Sources, read 2026-11-23: ollama 0.6.3 (`_types.py`), wire-formats.md, 4.5.
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Any, TypeAlias
 
 from antiphon.types import (
@@ -61,16 +60,18 @@ class Calls:
         self._names: dict[str, str] = {}
         self._waiting: dict[str, int] = {}
         """Numbers of the calls that have no result yet, by their ids."""
-        self._queues: dict[str | None, deque[tuple[int, str]]] = {None: deque()}
-        """Numbers and ids in order, of the calls of each name and, at `None`, of all; some may have their result."""
+        self._queues: dict[str | None, list[tuple[int, str]]] = {}
+        """Numbers and ids in order, of the calls of each name and, at `None`, of all."""
+        self._settled: dict[str | None, int] = {}
+        """How many at the beginning of each of these have their result."""
 
     def add(self, id: str | None, name: str) -> str:
         """Take note of a call and return its id, made up where there is none."""
         id = id or f"{self._prefix}_{self._count}"
         self._count += 1
         self._names[id], self._waiting[id] = name, self._count
-        for queue in (self._queues[None], self._queues.setdefault(name, deque())):
-            queue.append((self._count, id))
+        for key in (None, name):
+            self._queues.setdefault(key, []).append((self._count, id))
         return id
 
     def settle(self, id: str | None, name: str | None) -> tuple[str, str | None]:
@@ -82,10 +83,11 @@ class Calls:
 
     def _oldest(self, name: str | None) -> str:
         """Return the id of the first call, of that *name* or of any, that has no result yet; `""`: there is none."""
-        queue = self._queues.get(name) or deque()
-        while queue and self._waiting.get(queue[0][1]) != queue[0][0]:
-            queue.popleft()
-        return queue[0][1] if queue else ""
+        queue, place = self._queues.get(name, []), self._settled.get(name, 0)
+        while place < len(queue) and self._waiting.get(queue[place][1]) != queue[place][0]:
+            place += 1
+        self._settled[name] = place
+        return queue[place][1] if place < len(queue) else ""
 
 
 # Reading

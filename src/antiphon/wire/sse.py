@@ -13,6 +13,8 @@ blank line; whoever parses it finds out whether it is whole.
 
 from __future__ import annotations
 
+import re
+
 from antiphon.errors import ResponseTooLargeError
 
 __all__ = ["MAX_EVENT", "SSEDecoder", "encode"]
@@ -21,16 +23,27 @@ MAX_EVENT = 64 * 1024 * 1024
 """Most bytes of one event: room for a large inline image, an end for a server that never sends a blank line."""
 
 
+_LINE = 32
+"""Bytes that a line of data counts for besides its own, about what it takes to keep it."""
+
+
+_COMMENT = re.compile(rb"^:[^\n]*\n", re.MULTILINE)
+_BLANK = re.compile(rb"\n{3,}")
+
+
 class SSEDecoder:
     """Splits the bytes of one body into `(event name, data)`; the name is `""` where none was sent."""
 
-    __slots__ = ("_data", "_limit", "_name", "_size", "_skip_lf", "_started", "_tail")
+    __slots__ = ("_counted", "_data", "_held", "_limit", "_name", "_size", "_skip_lf", "_started", "_tail")
 
     def __init__(self, *, limit: int = MAX_EVENT) -> None:
         self._limit = limit
         self._tail: list[bytes] = []
         self._data: list[bytes] = []
-        self._name = ""
+        self._counted = 0
+        self._held = 0
+        """How many of these lines were counted, and what they count for."""
+        self._name = b""
         self._size = 0
         self._skip_lf = False
         self._started = False
@@ -58,7 +71,10 @@ class SSEDecoder:
             data = self._whole(data, events)
         last = self._lines(data, events)
         self._tail = [last] if last else []
-        self._size = len(last) + sum(map(len, self._data))
+        more = self._data[self._counted :]
+        self._counted += len(more)
+        self._held += sum(map(len, more)) + _LINE * len(more)
+        self._size = len(last) + self._held
         if not events:  # those that are complete go out first; what is held after them came with this very read
             self._bound()
         return events
@@ -82,15 +98,19 @@ class SSEDecoder:
 
     def _lines(self, data: bytes, events: list[tuple[str, bytes]]) -> bytes:
         """Take every line that is complete, and return the one that is not."""
+        if data[:1] == b":" or b"\n:" in data:  # keep-alives and nothing else, as fast as may be
+            data = _COMMENT.sub(b"", data)
+        if b"\n\n\n" in data:
+            data = _BLANK.sub(b"\n\n", data)
         lines = data.split(b"\n")
         last = lines.pop()
         for line in lines:
             if line[:6] == b"data: ":
                 self._data.append(line[6:])
-            elif line:
-                self._field(line)
-            else:
+            elif not line:
                 self._dispatch(events)
+            elif line[:4] == b"data" or line[:5] == b"event":
+                self._field(line)
         return last
 
     def _begin(self, data: bytes) -> bytes:
@@ -118,13 +138,15 @@ class SSEDecoder:
         if name == b"data":
             self._data.append(value)
         elif name == b"event":
-            self._name = value.decode("utf-8", "replace")
+            self._name = value
 
     def _dispatch(self, events: list[tuple[str, bytes]]) -> None:
         if self._data:
-            events.append((self._name, b"\n".join(self._data) if len(self._data) > 1 else self._data[0]))
+            name = self._name.decode("utf-8", "replace")
+            events.append((name, b"\n".join(self._data) if len(self._data) > 1 else self._data[0]))
             self._data = []
-        self._name = ""
+            self._counted = self._held = 0
+        self._name = b""
 
     def _bound(self) -> None:
         if self._size > self._limit:

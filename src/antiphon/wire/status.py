@@ -41,6 +41,7 @@ RETRYABLE = frozenset({408, 409, 425, 429})
 _MAX_EXCERPT = 200
 _MAX_MESSAGE = 2000
 _MAX_FAULTS = 5
+_MAX_DEPTH = 6  # of 4 keys or 5 faults each: a few thousand places at most
 _TITLE = re.compile(r"<title[^>]*>(.+?)</title", re.IGNORECASE | re.DOTALL)
 
 
@@ -106,18 +107,22 @@ def _seconds_until(date: str) -> float | None:
     return max(0.0, moment.timestamp() - time.time())
 
 
-def words(body: object) -> str:
+def words(body: object, depth: int = 0) -> str:
     """Return the provider's own words in a decoded error body, wherever they stand; `""` where there are none.
 
-    Known places: `error`, `message`, `detail` and `msg`, one inside the other, with a list of faults at any of them.
+    Known places: `error`, `message`, `detail` and `msg`, one inside the other, with a list of faults at any of them;
+    what is below `_MAX_DEPTH` of those is not looked at.
     """
     if isinstance(body, str):
         return body
+    if depth > _MAX_DEPTH:
+        return ""
     if is_array(body):
-        return "; ".join(filter(None, map(words, body[:_MAX_FAULTS])))
+        return "; ".join(filter(None, (words(item, depth + 1) for item in body[:_MAX_FAULTS])))
     if not is_object(body):
         return ""
-    said = next((said for key in ("error", "message", "detail", "msg") if (said := words(body.get(key)))), "")
+    below = (words(body.get(key), depth + 1) for key in ("error", "message", "detail", "msg"))
+    said = next(filter(None, below), "")
     place = body.get("loc")  # FastAPI's, beside `msg`
     return f"{'.'.join(map(str, place))}: {said}" if said and is_array(place) else said
 
