@@ -42,7 +42,7 @@ from antiphon.types import (
     lost_extra,
 )
 from antiphon.wire import json, patch, read
-from antiphon.wire.node import Notes, call_input, foreign
+from antiphon.wire.node import Notes, call_input, foreign, next_roles
 
 __all__ = [
     "NAME",
@@ -250,7 +250,7 @@ class Writer:
         joined: list[_Block] = []  # those that began as results
         results = False  # whether the last turn is made of messages of the role `tool`, which others may join
         before: str | None = None  # role of the last turn that is no system message
-        after = _next_roles(messages)
+        after = next_roles(messages, _SYSTEM, "assistant")
         for place, message in enumerate(messages):
             path = f"$.messages[{place}]"
             if message.role in _SYSTEM and not (turns and self._stays(message, before, after[place])):
@@ -492,16 +492,6 @@ def encode_citation(annotation: Annotation) -> _Block:
 def _results_first(content: list[Any]) -> list[Any]:
     """Return the blocks of a user's message with tool results before the rest, as the API demands."""
     return sorted(content, key=lambda block: block.get("type") != "tool_result")
-
-
-def _next_roles(messages: tuple[Message, ...]) -> list[str]:
-    """Return for each of *messages* the role of the next one, itself included, that is no system message."""
-    roles, role = ["assistant"] * len(messages), "assistant"
-    for place in range(len(messages) - 1, -1, -1):
-        if messages[place].role not in _SYSTEM:
-            role = messages[place].role
-        roles[place] = role
-    return roles
 
 
 def _joined(heads: list[Any]) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 import msgspec
@@ -33,7 +33,7 @@ from antiphon.types import (
 )
 from antiphon.wire import json, patch
 
-__all__ = ["Growing", "Notes", "Placed", "call_input", "foreign", "grouped", "growing", "growing_key"]
+__all__ = ["Growing", "Notes", "Placed", "call_input", "foreign", "grouped", "growing", "growing_key", "next_roles"]
 
 N = TypeVar("N", bound=msgspec.Struct)
 
@@ -131,6 +131,19 @@ def grouped(message: Message, path: str) -> list[list[Placed]]:
     results = [[item] for item in placed if isinstance(item[1], ToolResult)]
     rest = [item for item in placed if not isinstance(item[1], ToolResult)]
     return [*results, rest] if rest or not results else results
+
+
+def next_roles(messages: Sequence[Message], passed_over: Collection[str], last: str) -> list[str]:
+    """Return for each of *messages* the role of the next one, itself included, that is none of *passed_over*.
+
+    *last* is what follows after all of them.
+    """
+    roles = [last] * len(messages)
+    for place in range(len(messages) - 1, -1, -1):
+        if messages[place].role not in passed_over:
+            last = messages[place].role
+        roles[place] = last
+    return roles
 
 
 def growing(event: Any) -> Growing | None:
