@@ -590,7 +590,7 @@ async def test_the_key_is_no_local_variable() -> None:
 )
 @pytest.mark.parametrize(
     "name",
-    ["..", "../x", "a/../b", "..%2f..%2fx", "%2e%2e/x", "%252e%252e%252fx", "..;/x", "..\\x", "a/.;x=1/b", "./x"],
+    ["../", "../x", "a/../b", "..%2f..%2fx", "%2e%2e/x", "%252e%252e%252fx", "..;/x", "..\\x", "a/.;x=1/b", "./x"],
 )
 @pytest.mark.anyio
 async def test_names_that_lead_to_another_path_are_refused(codec: Codec, name: str) -> None:

@@ -252,9 +252,10 @@ class Endpoint:
             request, losses = self._without_foreign_state(request, moved)
         try:
             http = write(request)
-        except (UnicodeEncodeError, TypeError) as error:
+        except (UnicodeEncodeError, TypeError, RecursionError) as error:
             # The error itself has the text in question in its attributes, which may be private.
-            reason = "a lone surrogate is no character" if isinstance(error, UnicodeEncodeError) else str(error)
+            known = {UnicodeEncodeError: "a lone surrogate is no character", RecursionError: "it is nested too deeply"}
+            reason = known.get(type(error), str(error))
             raise BadRequestError(f"The request cannot be written as JSON: {reason}.", status=400, param="$") from None
         later = (Loss(loss.kind, _origin(loss.path, moved), loss.reason) for loss in http.losses)
         self._receipt((*losses, *later), call)
@@ -316,9 +317,17 @@ class Endpoint:
             if (told := getattr(error, name)) is not None:
                 setattr(error, name, redact(told, *secrets))
         if error.body is not None:
-            text = msgspec.json.encode(error.body).decode()
-            if (clean := redact(text, *secrets)) != text:
-                error.body = msgspec.json.decode(clean)
+            error.body = _redacted(error.body, secrets)
+
+
+def _redacted(body: object, secrets: tuple[Secret, ...]) -> object:
+    """Return the decoded *body* of an error without *secrets*; `None` where it is too deep to be looked through."""
+    try:
+        text = msgspec.json.encode(body).decode()
+        clean = redact(text, *secrets)
+        return body if clean == text else msgspec.json.decode(clean)
+    except RecursionError:
+        return None
 
 
 def _leads_elsewhere(path: str) -> bool:

@@ -247,8 +247,8 @@ class Writer:
         """Write `messages`, and `system` where there is any."""
         heads: list[Any] = []
         turns: list[_Block] = []
-        joined: list[_Block] = []  # those that began as results
-        results = False  # whether the last turn is made of messages of the role `tool`, which others may join
+        joined: list[_Block] = []  # those made of messages of the role `tool`
+        results = False  # whether the last turn is one of these, which others may join
         before: str | None = None  # role of the last turn that is no system message
         after = next_roles(messages, _SYSTEM, "assistant")
         for place, message in enumerate(messages):
@@ -273,10 +273,8 @@ class Writer:
         return {"system": _joined(heads), "messages": turns} if heads else {"messages": turns}
 
     def _stays(self, message: Message, before: str | None, after: str) -> bool:
-        """Whether a system *message* may stand between turns of these roles."""
-        if not message.parts:  # one that only sets something is taken at any place
-            return self._inline_system
-        return self._inline_system and (before, after) == ("user", "assistant")
+        """Whether a system *message* may stand between turns of these roles; one without words may anywhere."""
+        return self._inline_system and (not message.parts or (before, after) == ("user", "assistant"))
 
     def _head(self, message: Message, path: str, losses: list[Loss]) -> Any:
         if losses is self.moved:

@@ -137,8 +137,8 @@ class ResponseReader:
             if not (held.startswith(b"HTTP/1.") or b"HTTP/1.".startswith(held[:7])):
                 raise MalformedError("what came is not the head of an HTTP/1.1 response")
             return b""
-        status, start = 0, 0
-        while status < 200:  # interim responses are passed over, as many as there are
+        start = 0
+        while True:  # interim responses are passed over, as many as there are
             end = data.find(b"\r\n\r\n", start)
             if end < 0 and data and len(data) - start <= MAX_HEAD:
                 return self._head(data[start:])
@@ -150,6 +150,8 @@ class ResponseReader:
             if status == 101:
                 raise MalformedError("the server switched to another protocol, unasked")
             start = end + 4
+            if status >= 200:
+                break
         self.status, self.reason, self.headers = status, reason, headers
         connection = headers.get("connection")
         if connection is not None:
