@@ -60,7 +60,8 @@ class Call:
         headers: Further headers for the upstream, by lower-case name.
         reply_headers: What the reply's header said of the request: its ids and the rate limits. Set by who read it.
         body: The pieces of a whole answer as they came, for a caller who has put a list here to pass them on.
-        size: Bytes of the request as a server read it; a large one is written in a thread. 0: not known.
+        size: How much work the request is, as `wire.read.weight` counts it; a large one is written in a thread. 0: not
+            known.
         answer_size: Bytes of the answer so far, where it came over HTTP.
     """
 

@@ -116,8 +116,20 @@ def test_what_is_no_json_is_not_looked_at_for_long(data: bytes) -> None:
         look()
 
 
-@pytest.mark.parametrize("size", [10, LARGE])
-def test_large_requests_are_read_and_written_beside_the_loop(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+@pytest.mark.parametrize(
+    ("content", "large"),
+    [
+        ("x", False),
+        ("x" * 100_000, False),
+        ("x" * 16 * LARGE, True),
+        ([{"type": "text", "text": "x"}] * 100, False),
+        ([{"type": "text", "text": "x"}] * 500, True),
+    ],
+    ids=["small", "long", "longer", "parts", "many-parts"],
+)
+def test_large_requests_are_read_and_written_beside_the_loop(
+    monkeypatch: pytest.MonkeyPatch, content: Any, large: bool
+) -> None:
     """A large request is decoded and written for its provider in a thread of its own, a small one where it is."""
     threads: dict[str, str] = {}
 
@@ -133,10 +145,10 @@ def test_large_requests_are_read_and_written_beside_the_loop(monkeypatch: pytest
     note(Anthropic, "decode_request")
     note(OpenAIChat, "encode_request")
     with Upstream("Hello there") as upstream, Serving({"up": row(upstream)}) as serving:
-        body = {"model": "up/x", "max_tokens": 9, "messages": [{"role": "user", "content": "x" * size}]}
+        body = {"model": "up/x", "max_tokens": 9, "messages": [{"role": "user", "content": content}]}
         assert ask(serving, "POST", "/v1/messages", body)[0] == 200
     apart = {name: thread == "antiphon-blocking" for name, thread in threads.items()}
-    assert apart == dict.fromkeys(("decode_request", "encode_request"), size >= LARGE)
+    assert apart == dict.fromkeys(("decode_request", "encode_request"), large)
 
 
 def test_large_answers_are_read_and_written_beside_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -93,7 +93,7 @@ class Count:
             request = await decoded(body, decode, gateway)
             exchange.model = request.model
             prepared = await gateway.route(request, exchange, self._dialect.name)
-            prepared.call.size = len(body)
+            prepared.call.size = read.weight(body)
 
             count = await gateway.core.count(prepared)
             exchange.losses = prepared.call.losses

@@ -41,7 +41,7 @@ async def decoded(body: bytes, decode: Callable[[], R], gateway: Gateway) -> R:
         read.check_size(body, gateway.config.limits.values)
         return decode()
 
-    return await computed(work, len(body))
+    return await computed(work, read.weight(body))
 
 
 class Chat:
@@ -70,7 +70,7 @@ class Chat:
             request = await decoded(body, partial(self.dialect.decode_request, body, exchange.target), gateway)
             self._check(request, exchange, gateway)
             prepared = await gateway.route(request, exchange, self.dialect.name)
-            prepared.call.size = len(body)
+            prepared.call.size = read.weight(body)
             if prepared.format != self.dialect.name:
                 _check_whole(request, self.dialect.name)
             dialect = self.dialect if self.at is None else self.at(exchange.target)
