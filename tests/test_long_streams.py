@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from antiphon.completion import Choice, Completion
-from antiphon.errors import ResponseTooLargeError
+from antiphon.errors import APIStatusError, ResponseTooLargeError
 from antiphon.events import TextDelta
 from antiphon.partial_json import PartialJSON
 from antiphon.stop_strings import Stops
@@ -23,7 +23,7 @@ from antiphon.wire.ndjson import LineDecoder
 from antiphon.wire.ollama import Ollama
 from antiphon.wire.responses import Responses
 from antiphon.wire.sse import SSEDecoder
-from antiphon.wire.status import words
+from antiphon.wire.status import http_status, words
 from tests.wire.test_growth import check_growth
 
 TIMES = 20
@@ -184,3 +184,9 @@ def test_a_moment_that_no_calendar_holds_is_written_all_the_same(codec: Any, cre
         choices=(Choice(0, Message("assistant", (Text("x"),)), "stop"),), id="a", model="m", created=created
     )
     assert b"x" in codec.encode_response(answer)
+
+
+@pytest.mark.parametrize(("status", "expected"), [(600, 502), (999, 502), (599, 599), (400, 400), (302, 502)])
+def test_a_status_that_no_server_may_send_is_told_as_a_bad_gateway(status: int, expected: int) -> None:
+    """A provider's status above 599 has no meaning, and servers have no words for it."""
+    assert http_status(APIStatusError("x", status=status)) == expected

@@ -141,7 +141,7 @@ def _cut(text: str, most: int) -> str:
 
 def http_status(error: APIError) -> int:
     """Return the status with which a server tells a client of *error*."""
-    if error.status is not None and error.status >= 400:
+    if error.status is not None and 400 <= error.status < 600:  # there are no others that a server may send
         return error.status
     if isinstance(error, BadRequestError):
         return 400  # one of ours: a client that was told 502 would try again
