@@ -254,7 +254,10 @@ class Endpoint:
             http = write(request)
         except (UnicodeEncodeError, TypeError, RecursionError) as error:
             # The error itself has the text in question in its attributes, which may be private.
-            known = {UnicodeEncodeError: "a lone surrogate is no character", RecursionError: "it is nested too deeply"}
+            known: dict[type, str] = {
+                UnicodeEncodeError: "a lone surrogate is no character",
+                RecursionError: "it is nested too deeply",
+            }
             reason = known.get(type(error), str(error))
             raise BadRequestError(f"The request cannot be written as JSON: {reason}.", status=400, param="$") from None
         later = (Loss(loss.kind, _origin(loss.path, moved), loss.reason) for loss in http.losses)
