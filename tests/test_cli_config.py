@@ -86,6 +86,7 @@ class TestShow:
             ["providers.mine.quirks", '{"think_tags": true}', f"{file}:14"],
             ["providers.mine.key", "not set (MINE_KEY)", f"{file}:13"],
             ["providers.openai.base_url", "http://there/v1", "environment OPENAI_BASE_URL"],
+            ["providers.openai-responses.base_url", "http://there/v1", "environment OPENAI_BASE_URL"],
             ["providers.other.format", "ollama", f"{file}:16"],
             ["providers.other.base_url", "http://localhost:1", f"{file}:17"],
             ["providers.other.key", "set", f"{file}:18"],
@@ -111,7 +112,9 @@ class TestShow:
         result = run("config", "show", "--config", str(file), OLLAMA_HOST="box")
         lines = [re.split(r" {2,}", line) for line in result.stdout.splitlines() if line.startswith("providers.")]
         assert lines == [
+            ["providers.azure-classic.enabled", "false", f"{file}:2"],
             ["providers.azure.base_url", "https://{AZURE}.example/v1", f"{file}:2"],
+            ["providers.azure-responses.base_url", "https://{AZURE}.example/v1", f"{file}:2"],
             ["providers.ollama.base_url", "http://box:11434/v1", "environment OLLAMA_HOST"],
             ["providers.ollama-native.base_url", "http://box:11434", "environment OLLAMA_HOST"],
         ]
@@ -172,6 +175,7 @@ class TestCheck:
             "  providers      mine, other, openai, python",
             "  with a key     other, groq",
             "  switched off   mistral",
+            "  as another     openai-responses as openai",
         ]
 
     def test_faults(self, file: Path) -> None:

@@ -426,6 +426,48 @@ def test_a_provider_that_is_taken_away(write: Write) -> None:
     assert fault == "6: $.aliases.a leads nowhere: The provider 'gemini' is switched off here."
 
 
+def test_a_table_is_meant_for_the_other_api_of_a_provider(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is said of a provider holds for it by another of its APIs, unless that has a table of its own."""
+    monkeypatch.setenv("OPENAI_RESPONSES_BASE_URL", "http://vendor/v1")
+    config = load(write("[providers.openai]\nbase_url = 'http://proxy/v1'\nkey_env = 'TEAM'"))
+    twin = row(config, "openai-responses")
+    assert (twin.url(), twin.key, twin.same_as) == ("http://proxy/v1", ("TEAM",), "openai")
+    assert config.origins["providers.openai-responses.base_url"].endswith("config.toml:2")
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://moved/v1")
+    assert twin.url() == "http://moved/v1"
+    keyed = load(write(f"[providers.openai]\nkey = '{CANARY}'")).names
+    assert keyed.keys["openai-responses"].reveal() == CANARY
+    for text in ("[providers.deepseek]\nenabled = false", "[providers.deepseek]\nimport = 'json:dumps'"):
+        assert "deepseek-responses" in load(write(text)).names.without
+    assert "cohere-compat" in load(write("[providers.cohere]\nbase_url = 'http://proxy'")).names.without
+    own = "[providers.openai]\nenabled = false\n[providers.openai-responses]\nbase_url = 'http://own/v1'"
+    assert load(write(own)).names.without == {"openai"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("a = " + "[" * 100_000, id="deep"),
+        pytest.param("[server]\nport = " + "9" * 5000, id="digits"),
+        pytest.param("[aliases]\na = 'local/~nosuchuser/x.gguf'", id="home of nobody"),
+        pytest.param(".".join("a" * 50_000) + " = 1", id="dots"),
+        pytest.param("[" + ".".join("a" * 50_000) + "]", id="dotted table"),
+        pytest.param("#" * 2**20 + "\n", id="large"),
+    ],
+)
+def test_whatever_a_file_holds_is_a_config_error(write: Write, text: str) -> None:
+    """A file that would raise something else while it is read, or take minutes, is a fault like any other."""
+    assert faults(write(text))
+
+
+def test_a_key_in_the_wrong_place_is_not_shown(write: Write) -> None:
+    """A fault shows no key, whatever table it was put into."""
+    for text in (f"[aliases]\nkey = '{CANARY}'", f"[aliases]\n'{CANARY}' = 'x'", f"default_model = '{CANARY}'"):
+        found = faults(write(text))
+        assert found
+        assert CANARY not in "".join(found)
+
+
 MODULE = """
 from antiphon.catalog import ProviderRow
 

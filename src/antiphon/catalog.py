@@ -19,7 +19,7 @@ import os
 import pkgutil
 import re
 import sys
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
@@ -39,6 +39,7 @@ __all__ = [
     "provider_id",
     "providers",
     "register",
+    "same_providers",
     "split_model",
     "unregister",
 ]
@@ -102,6 +103,8 @@ class ProviderRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Name of the format for embeddings, where it is not that of `codec`."""
     same_as: str | None = None
     """The `id` of the provider that this is, by another of its APIs: models are listed there."""
+    moves_with: str | None = None
+    """The `id` of the provider whose `<ID>_BASE_URL` replaces `base_url`, where that is not its own."""
     query: str | None = None
     """What every URL ends in; written like `base_url`."""
     models_url: str | None = None
@@ -127,7 +130,7 @@ class ProviderRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     @property
     def url_env(self) -> str:
         """The environment variable that replaces `base_url`: `GROQ_BASE_URL`."""
-        return re.sub(r"\W", "_", self.id).upper() + "_BASE_URL"
+        return re.sub(r"\W", "_", self.moves_with or self.id).upper() + "_BASE_URL"
 
     def key_env(self) -> str | None:
         """Return the name of the environment variable whose key would be used, or `None` where none is set."""
@@ -203,6 +206,11 @@ def provider_id(name: str) -> str:
     """
     key = _normal(name)
     return _catalog().ids.get(key, key)
+
+
+def same_providers(id: str) -> Sequence[ProviderRow]:
+    """Return the built-in providers that are the one called *id*, by another of its APIs."""
+    return [row for row in _catalog().rows.values() if row.same_as == id]
 
 
 def find_provider(name: str, *, also: Iterable[str] = ()) -> object:

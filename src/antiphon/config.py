@@ -19,6 +19,7 @@ import msgspec
 
 from antiphon.access import SHORTEST, AccessKeys, environment_keys, name_fault
 from antiphon.catalog import provider_id
+from antiphon.errors import AntiphonError, ConfigError
 from antiphon.http.network import origin_of
 from antiphon.provider_tables import read_names
 from antiphon.resolve import Names
@@ -152,7 +153,7 @@ def config_path(path: str | Path | None = None) -> Path | None:
     if path is not None:
         return Path(path)
     if named := os.environ.get("ANTIPHON_CONFIG", "").strip():
-        return Path(named).expanduser()
+        return Path(os.path.expanduser(named))  # which leaves a user that is not there as it is; Path's own raises
     own = user_path()
     return own if own.is_file() else None
 
@@ -172,10 +173,18 @@ def load(path: str | Path | None = None, overrides: Mapping[str, Any] = MappingP
     Raises:
         ConfigError: It cannot be used; `faults` has a line for each reason.
     """
-    loading = _Loading(TOMLFile(config_path(path)), overrides)
-    config = loading.config()
-    loading.file.check()
-    return config
+    file = config_path(path)
+    try:
+        loading = _Loading(TOMLFile(file), overrides)
+        config = loading.config()
+        loading.file.check()
+        return config
+    except AntiphonError:
+        raise
+    except Exception as error:  # whatever a file holds, it is the file that is at fault, and never ends a server
+        kind = type(error).__name__
+    # Outside the handler: neither the words nor the traceback of the other error go on, which may hold a key.
+    raise ConfigError(f"{file}: the configuration cannot be used: reading it failed with {kind}.")
 
 
 class _Loading:
@@ -201,16 +210,17 @@ class _Loading:
         server = self._section("server", ServerSettings)
         keys = self._keys()
         self._check_server(server, keys)
+        names = read_names(self.file, self._default_model())
         config = Config(
             server=server,
             limits=self._section("limits", Limits),
             timeouts=self._section("timeouts", Timeouts),
             keys=keys,
-            names=read_names(self.file, self._default_model()),
+            names=names,
             path=self.file.path,
             warnings=tuple(self._warnings(server, keys)),
         )
-        self._note_tables()
+        self._note_tables(names)
         return msgspec.structs.replace(config, origins=MappingProxyType(self._origins))
 
     def _section(self, name: str, kind: type[_T]) -> _T:
@@ -305,12 +315,20 @@ class _Loading:
                 "looked at on this machine can use the keys of its providers. Name the pages, or make a key."
             )
 
-    def _note_tables(self) -> None:
+    def _note_tables(self, names: Names) -> None:
         for alias in self.file.table("aliases"):
             self._origins[f"aliases.{alias}"] = self.file.where("aliases", alias)
         for name in self.file.table("providers"):
             for field in self.file.table("providers", name):
                 self._origins[f"providers.{provider_id(name)}.{field}"] = self.file.where("providers", name, field)
+        for id, name in names.follows.items():
+            said = self.file.table("providers", name)
+            if id in names.without:
+                field = next(field for field in ("enabled", "import", "base_url") if field in said)
+                self._origins[f"providers.{id}.enabled"] = self.file.where("providers", name, field)
+                continue
+            for field in sorted(said.keys() & {"base_url", "key_env", "key_header", "key"}):
+                self._origins[f"providers.{id}.{field}"] = self.file.where("providers", name, field)
 
 
 def is_loopback(host: str) -> bool | None:

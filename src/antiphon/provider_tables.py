@@ -16,7 +16,7 @@ from typing import Any, get_type_hints
 import msgspec
 
 from antiphon.auth import Secret
-from antiphon.catalog import ProviderRow, Quirks, find_provider, provider_id
+from antiphon.catalog import ProviderRow, Quirks, find_provider, provider_id, same_providers
 from antiphon.errors import AntiphonError, ModelNotFoundError, ProviderNotFoundError
 from antiphon.handler import as_handler
 from antiphon.resolve import DEFAULT_MODEL, EMBEDDING_FORMATS, FORMATS, Names, url_fault
@@ -56,10 +56,12 @@ def read_names(file: TOMLFile, default: tuple[str, str | None] | None) -> Names:
             providers.read(name)
         else:
             file.table("providers", name)  # which notes that it is none
+    providers.extend()
     names = Names(
         providers=providers.rows,
         without=frozenset(providers.without),
         keys=providers.keys,
+        follows=providers.follows,
         aliases=_aliases(file),
         default_model=default[0] if default else None,
     )
@@ -110,9 +112,9 @@ def _target(names: Names, model: str, *, star: bool = False) -> str:
     if isinstance(row, ProviderRow) and row.codec == "local" and not star and own != DEFAULT_MODEL.partition("/")[2]:
         from antiphon.local import local_model_for  # 40 ms, and needed for files alone
 
-        local_model_for(own)
-        if not os.path.isfile(os.path.expanduser(own)):
+        if own.lower().endswith(".gguf") and not os.path.isfile(os.path.expanduser(own)):
             raise ModelNotFoundError(f"There is no file {own!r}.")
+        local_model_for(own)
     return own
 
 
@@ -125,6 +127,8 @@ class _Providers:
         self.rows: dict[str, Any] = {}
         self.keys: dict[str, Secret] = {}
         self.without: set[str] = set()
+        self.follows: dict[str, str] = {}
+        """Ids of providers without a table of their own, each with the name of the table that is meant for it too."""
 
     def read(self, name: str) -> None:
         """Read the table of the provider *name*."""
@@ -142,6 +146,44 @@ class _Providers:
             self._row(id, name, said)
         if id not in self.without:
             self.rows.setdefault(id, None)  # of one with a fault: what leads there leads somewhere
+
+    def extend(self) -> None:
+        """Apply each table also to the built-in providers that are the same one, by another of its APIs.
+
+        What is said of openai is meant for openai-responses too: that it is not to be had, where it is, and the key of
+        it. Otherwise that would go past what the file says, with the key of the environment. A table of its own goes
+        before this.
+        """
+        for id, name in self._names.items():
+            said = self._file.table("providers", name)
+            if said.keys() & {"enabled", "base_url", "key_env", "key", "key_header", "import"}:
+                for twin in same_providers(id):
+                    if twin.id not in self._names:
+                        self._follow(twin, id, name, said)
+
+    def _follow(self, twin: ProviderRow, id: str, name: str, said: Mapping[str, Any]) -> None:
+        row, usual = self.rows.get(id), find_provider(id)
+        if id in self.without or not isinstance(row, ProviderRow) or not isinstance(usual, ProviderRow):
+            self.without.add(twin.id)  # where something else answers in its place, that API of it is not there either
+            self.follows[twin.id] = name
+            return
+        changes: dict[str, Any] = {}
+        if "base_url" in said:
+            if twin.base_url != usual.base_url:  # where its other API would be now, nothing says
+                self.without.add(twin.id)
+                self.follows[twin.id] = name
+                return
+            changes |= {"base_url": row.base_url, "moves_with": id}
+        if twin.key == usual.key:
+            changes["key"] = row.key
+            if id in self.keys:
+                self.keys[twin.id] = self.keys[id]
+        if "key_header" in said:
+            changes["key_header"] = row.key_header
+        changed = msgspec.structs.replace(twin, **changes)
+        if changed != twin or twin.id in self.keys:
+            self.rows[twin.id] = changed
+            self.follows[twin.id] = name
 
     def _fault(self, words: str, name: str, *field: str) -> None:
         self._file.fault(words, "providers", name, *field)
@@ -196,7 +238,7 @@ class _Providers:
                 found = getattr(found, part)
             is_row = isinstance(found, ProviderRow)
             self.rows[id] = msgspec.structs.replace(found, id=id) if is_row else as_handler(found)
-        except Exception as error:  # somebody else's code runs here: whatever it raises, there is no provider
+        except (Exception, SystemExit) as error:  # somebody else's code: whatever it raises, there is no provider
             what = f"{type(error).__name__}: {error}".rstrip(".")
             words = f"cannot be used: {what}. Is it installed, or the folder that it is in named by PYTHONPATH?"
             self._fault(words, name, "import")

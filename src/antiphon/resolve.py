@@ -123,6 +123,8 @@ class Names(msgspec.Struct, frozen=True, kw_only=True):
     """By id, as `catalog.provider_id` gives it: a `ProviderRow`, or anything that `as_handler` takes."""
     without: Collection[str] = frozenset()
     """Ids of providers that are not to be found, whatever the catalog knows."""
+    follows: Mapping[str, str] = {}
+    """Ids of providers that were given, taken away or changed because another was that is the same, with its name."""
     keys: Mapping[str, Secret] = {}
     """Keys by the id of the provider, in place of the environment's."""
     aliases: Mapping[str, str] = {}
@@ -185,7 +187,8 @@ class Names(msgspec.Struct, frozen=True, kw_only=True):
         """
         id = provider_id(name)
         if id in self.without:
-            raise ProviderNotFoundError(f"The provider {name!r} is switched off here.", provider=name)
+            because = f", as it is another API of {self.follows[id]!r}" if id in self.follows else ""
+            raise ProviderNotFoundError(f"The provider {name!r} is switched off here{because}.", provider=name)
         return self.providers[id] if id in self.providers else find_provider(name, also=self.providers)
 
     def known(self) -> Mapping[str, object]:

@@ -14,7 +14,7 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -36,6 +36,14 @@ _VALUE = re.compile(
     re.DOTALL,
 )
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
+_LARGEST = 1 << 20
+"""Bytes of a file. Thousands of providers and keys take less; `tomllib` takes longer than its size for larger ones."""
+_DEEPEST = 16
+"""Parts of a dotted key, of which a setting has four. `tomllib` takes minutes for one of 50,000."""
+_DEEP = re.compile(rf"""(?<![A-Za-z0-9_"'-]){_PART}(?:[ \t]*\.[ \t]*{_PART}){{{_DEEPEST},}}+""")
+_SECRET_NAME = re.compile(r"(?:^|_)(?:key|token|secret|password)$", re.IGNORECASE)
+_LIKE_A_KEY = re.compile(r"(?:sk|rk|pk|ap|gsk|csk|hf|xai|pplx|nvapi|r8|fw|AIza|ya29)[-_.A-Za-z0-9]{16,}")
+"""How keys of providers and of this server begin (their documentation, read 2026-11-29)."""
 _AT = re.compile(r"\(at line (\d+), column \d+\)$")
 
 
@@ -110,17 +118,12 @@ class TOMLFile:
     def __init__(self, path: Path | None) -> None:
         text, self.is_open_to_others = ("", False) if path is None else _read(path)
         """Whether other users of the machine can read the file, where the system tells."""
-        try:
-            self.document: Mapping[str, Any] = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
-            words = str(error).partition(" (at ")[0]
-            fault = f"{path}:{_fault_line(error, text)}: {words}: this is not TOML."
-            raise ConfigError(fault) from None  # the chained one may hold the document, and so a key
+        self.document: Mapping[str, Any] = _document(path, text)
         self.path = path
-        self.secrets: list[Secret] = []
+        self.secrets: list[Secret] = list(_secrets(self.document))
         """What no fault may show."""
         self._lines = Lines(text)
-        self._faults: list[tuple[int, str]] = []
+        self._faults: dict[tuple[int, str], None] = {}
 
     def line(self, *path: str) -> int:
         """Return the line of the setting *path*; 0 where the file does not have it."""
@@ -137,8 +140,7 @@ class TOMLFile:
         """
         line = 0 if where else self.line(*path) if line is None else line
         fault = (line, f"{where or f'{self.path}:{line}'}: {path_text(path)} {' '.join(words.split())}")
-        if fault not in self._faults:  # a table that is none is looked at more than once
-            self._faults.append(fault)
+        self._faults[fault] = None  # once: a table that is none is looked at more than once
 
     def unknown(self, known: Iterable[str], *path: str, where: str | None = None) -> None:
         """Note that there is no setting *path*, where those *known* are."""
@@ -184,12 +186,50 @@ def path_text(path: Iterable[str]) -> str:
     )
 
 
+def _document(path: Path | None, text: str) -> dict[str, Any]:
+    """Return what *text* says.
+
+    Raises:
+        ConfigError: It is not TOML, or more deeply nested than any setting is.
+    """
+    if (deep := _DEEP.search(text)) is not None:
+        line = text.count("\n", 0, deep.start()) + 1
+        raise ConfigError(f"{path}:{line}: this key has more than {_DEEPEST} parts, and no setting has so many.")
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        words = str(error).partition(" (at ")[0]
+        fault = f"{path}:{_fault_line(error, text)}: {words}: this is not TOML."
+    except RecursionError:
+        fault = f"{path}: arrays or tables are nested too deeply in it: no setting is like that."
+    except ValueError:  # CPython converts no decimal number of more than 4,300 digits
+        fault = f"{path}: a number in it has too many digits: no setting is so large."
+    raise ConfigError(fault)  # outside the handlers: a chained error may hold the document, and so a key
+
+
+def _secrets(value: object, name: str = "") -> Iterator[Secret]:
+    """Give what is a key, or looks like one, in whatever place of a document it was put."""
+    if isinstance(value, dict):
+        for inner, item in cast("dict[str, object]", value).items():
+            yield from _secrets(inner)
+            yield from _secrets(item, inner)
+    elif isinstance(value, list):
+        for item in cast("list[object]", value):
+            yield from _secrets(item, name)
+    elif isinstance(value, str):
+        found = [value] if _SECRET_NAME.search(name) else _LIKE_A_KEY.findall(value)
+        yield from (Secret(text) for text in found if text.isascii() and text.strip().isprintable())
+
+
 def _read(path: Path) -> tuple[str, bool]:
     """Return what is in the file, and whether other users of the machine can read it, where the system tells."""
     try:
         with path.open("rb") as file:
             mode = os.fstat(file.fileno()).st_mode
-            return file.read().decode("utf-8-sig"), os.name == "posix" and bool(mode & 0o044)
+            data = file.read(_LARGEST + 1)
+            if len(data) > _LARGEST:
+                raise ConfigError(f"{path}: the configuration is larger than a megabyte (2**20 bytes): shorten it.")
+            return data.decode("utf-8-sig"), os.name == "posix" and bool(mode & 0o044)
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: this is not UTF-8, as TOML must be: save it as that.") from None
     except OSError as error:

@@ -59,10 +59,8 @@ def _address(host: str, port: int) -> str:
 
 def _welcome(config: Config, address: str) -> list[str]:
     names = config.names
-    rows = [row for row in names.known().values() if isinstance(row, ProviderRow) and row.same_as is None]
-    asked = [
-        row.id for row in rows if row.codec != "local" and (names.key(row) is not None or row.id in names.providers)
-    ]
+    rows = [row for row in names.known().values() if isinstance(row, ProviderRow) and row.codec != "local"]
+    asked = [row.id for row in rows if names.key(row) is not None or (row.id in names.providers and not row.same_as)]
     width = max(map(len, _CLIENTS))
     return [
         *(f"  {variable:<{width}}  {address}{rest}" for variable, rest in _CLIENTS.items()),

@@ -111,15 +111,17 @@ def check(path: str | None, overrides: Mapping[str, Any] | None = None) -> int:
     what = "There is no file, and nothing is" if config.path is None else f"{config.path}: nothing is"
     click.echo(f"{what} wrong.")
     known = config.names.known()
+    follows = config.names.follows
     asked = [id for id, row in known.items() if isinstance(row, ProviderRow) and config.names.key(row) is not None]
     found = {
         "address": f"{config.server.host}, port {config.server.port}",
         "default model": config.names.default_model or DEFAULT_MODEL,
         "keys": ", ".join(config.keys) or "none: nobody needs one",
         "aliases": ", ".join(config.names.aliases) or "none",
-        "providers": ", ".join(config.names.providers) or "built-in ones alone",
+        "providers": ", ".join(id for id in config.names.providers if id not in follows) or "built-in ones alone",
         "with a key": ", ".join(asked) or "none",
         "switched off": ", ".join(sorted(config.names.without)) or "none",
+        "as another": ", ".join(f"{id} as {name}" for id, name in sorted(follows.items())) or "none",
     }
     width = max(map(len, found))
     for name, text in found.items():
