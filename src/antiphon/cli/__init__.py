@@ -6,6 +6,7 @@ The commands are declared here and done in the modules beside this one, which ar
 
 from __future__ import annotations
 
+from antiphon.cli import hang_up  # isort: skip # first, for SIGHUP
 import math
 import sys
 from typing import Any
@@ -287,6 +288,8 @@ def serve(path: str | None, check: bool, **options: Any) -> int:
       antiphon key new alice            a key, which it takes to listen elsewhere
       antiphon serve --host 0.0.0.0 --config antiphon.toml
     """  # noqa: D301 - click keeps the lines after its mark
+    if not check:
+        hang_up.hold_hang_up()
     from antiphon.cli.serve import serve as do  # with the whole catalog
 
     return do(path, {f"server.{name}": value for name, value in options.items()}, check=check)

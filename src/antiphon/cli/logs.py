@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import click
 
-from antiphon.cli.terminal import hide, say
+from antiphon.cli.terminal import hide, say, visible
 
 __all__ = ["show_logs"]
 
@@ -23,7 +23,8 @@ class _Handler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             if self._debug:
-                click.echo(hide(self.format(record)), err=True)
+                # Lines that a message brings are indented: none of them is taken for another record.
+                click.echo(visible(hide(self.format(record))).replace("\n", "\n    "), err=True)
             else:
                 say(record.getMessage())
         except Exception:  # as every handler does: a log line must not end the program

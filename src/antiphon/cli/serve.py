@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
+import logging
 from collections.abc import Mapping
 from typing import Any
 
 import click
 
 from antiphon.catalog import ProviderRow
+from antiphon.cli.logs import show_logs
 from antiphon.cli.show_config import check as show_check
 from antiphon.cli.terminal import say
 from antiphon.config import Config
@@ -47,7 +50,8 @@ def serve(path: str | None, overrides: Mapping[str, Any], *, check: bool) -> int
     for line in _welcome(config, _address(_EVERYWHERE.get(host, host), port)):
         click.echo(line, err=True)
     try:
-        run.serve(source, config, listener)
+        debug = logging.getLogger("antiphon").isEnabledFor(logging.DEBUG)
+        run.serve(source, config, listener, functools.partial(show_logs, debug=debug))
     except KeyboardInterrupt:
         pass  # Ctrl-C is how it is meant to end; by now it has
     return 0

@@ -11,10 +11,11 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from multiprocessing.connection import Connection as PipeConnection
 from multiprocessing.connection import wait
-from multiprocessing.context import SpawnProcess
+from multiprocessing.context import SpawnContext, SpawnProcess
 from types import FrameType
 from typing import Any, cast
 
@@ -23,7 +24,7 @@ import uvicorn
 
 from antiphon import config as settings
 from antiphon.config import Config
-from antiphon.errors import AntiphonError
+from antiphon.errors import AntiphonError, ConfigError
 from antiphon.local_model import cache_dir
 from antiphon.server.application import Application
 from antiphon.server.connection import protocol
@@ -40,8 +41,12 @@ _SHARED = "PROMETHEUS_MULTIPROC_DIR"
 _OTHER_FILES = 200
 _LAST_WORDS = 3
 """Seconds for the error events of streams that did not end in time."""
-_TOO_SOON = 1.0
-"""A worker that lives no longer than this, in seconds, would do no better if it were started again."""
+_HEALTHY = 10.0
+"""Seconds after which a worker that ends is not one of a series that ended quickly."""
+_PAUSE, _LONG_PAUSE = 2.0, 30.0
+"""Seconds at most until a worker is started again: one that had served, and one that had not."""
+_STARTS = 4
+"""How often each worker may end before it serves, in a row, until the server gives up."""
 
 
 class Source:
@@ -50,18 +55,31 @@ class Source:
     def __init__(self, path: str | None, overrides: Mapping[str, Any]) -> None:
         self.path = path
         self.overrides = dict(overrides)
+        self._has_keys = False
 
     def load(self) -> Config:
         """Read them.
 
         Raises:
-            ConfigError: They have a fault.
+            ConfigError: They have a fault, or would take the last key away from a server that has one.
         """
-        return settings.load(self.path, self.overrides)
+        config = settings.load(self.path, self.overrides)
+        if self._has_keys and not config.keys:
+            raise ConfigError(
+                f"{config.path}: there is no key any more, and without one whatever reaches the server could use it: "
+                "restart it if that is meant."
+            )
+        self._has_keys = self._has_keys or bool(config.keys)
+        return config
 
     def pin(self, config: Config) -> None:
-        """Hold what is read later to the address of *config*, which is listened at: it must be safe for that one."""
+        """Hold what is read later to *config*: to the address listened at, to its file, and to having keys if it has.
+
+        A file that is empty or not there for a moment, while it is written anew, must not open the server.
+        """
         self.overrides |= {"server.host": config.server.host, "server.port": config.server.port}
+        self.path = None if config.path is None else os.fspath(config.path)
+        self._has_keys = bool(config.keys)
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -88,11 +106,19 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-def serve(source: Source, config: Config, listener: socket.socket) -> None:
-    """Serve until a signal says to stop: SIGINT or SIGTERM. SIGHUP reads the settings anew, whole or not at all."""
+def serve(
+    source: Source, config: Config, listener: socket.socket, logs: Callable[[], object] = logging.basicConfig
+) -> None:
+    """Serve until a signal says to stop: SIGINT or SIGTERM. SIGHUP reads the settings anew, whole or not at all.
+
+    *logs* sets up logging in each of several workers; it is pickled.
+
+    Raises:
+        AntiphonError: No worker can start.
+    """
     source.pin(config)
     if config.server.workers > 1:
-        _Workers(source, config, listener).run()
+        _Workers(source, config, listener, logs).run()
     else:
         _work(source, config, listener)
 
@@ -118,18 +144,21 @@ def _allow_files(concurrent: int) -> None:
             "The system lets a process have %d files open, which is enough for %d requests at once, not for the %d of "
             "limits.concurrent.",
             most,
-            (most - _OTHER_FILES) // 2,
+            max(1, (most - _OTHER_FILES) // 2),
             concurrent,
         )
 
 
-def _work(source: Source, config: Config, listener: socket.socket) -> None:
+def _work(source: Source, config: Config, listener: socket.socket, ready: Callable[[], object] | None = None) -> None:
     _allow_files(config.limits.concurrent)
     log = AccessLog(sys.stdout.buffer) if config.server.access_log else None
     application = Application(config, log=log)
     gc.collect()
     gc.freeze()  # what is there now stays: it need not be looked through for garbage again and again
-    Server(application, source).run([listener])
+    server = Server(application, source, ready)
+    # uvicorn sends itself the signal that stopped it once more, at the end: an orderly stop is exit code 0.
+    signal.signal(signal.SIGTERM, server.terminate)
+    server.run([listener])
 
 
 class Server(uvicorn.Server):
@@ -138,9 +167,11 @@ class Server(uvicorn.Server):
     Args:
         application: What it serves.
         source: Where its settings are read anew.
+        ready: Is called once it listens.
     """
 
-    def __init__(self, application: Application, source: Source) -> None:
+    def __init__(self, application: Application, source: Source, ready: Callable[[], object] | None = None) -> None:
+        self._ready = ready
         self._application = application
         self._source = source
         self._reload = False
@@ -168,10 +199,14 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to listen."""
-        if hasattr(signal, "SIGHUP"):
-            with suppress(ValueError):  # not in the main thread: then signals are for whoever started the thread
-                signal.signal(signal.SIGHUP, self._hang_up)
+        _handle_hang_up(self._hang_up)
         await super().startup(sockets)
+        if self._ready is not None:
+            self._ready()
+
+    def terminate(self, _number: int, _frame: FrameType | None) -> None:
+        """Stop in order, as uvicorn's own handler does while it is there."""
+        self.should_exit = True
 
     def _hang_up(self, _number: int, _frame: FrameType | None) -> None:
         self._reload = True
@@ -186,10 +221,8 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter)
 
     async def _read_anew(self) -> None:
-        try:
-            config = await anyio.to_thread.run_sync(self._source.load)
-        except AntiphonError as error:
-            logger.error("The settings have a fault, so those in force stay.\n%s", error.message)
+        config = await anyio.to_thread.run_sync(_loaded, self._source)
+        if config is None:
             return
         self._application.use(config)
         logger.warning("The settings were read anew and are in force.")
@@ -211,10 +244,57 @@ class Server(uvicorn.Server):
             cast(Connection, connection).abort()
 
 
+class _Worker:
+    """One of several processes that serve: the one there is now, or the time at which the next one starts."""
+
+    def __init__(self) -> None:
+        self.process: SpawnProcess | None = None
+        self.ready = False
+        """Whether the process has begun to serve."""
+        self.failed = 0
+        """How many processes in a row ended before they served."""
+        self.next_start = 0.0
+        self._deaths = 0
+        self._began = 0.0
+        self._signal: PipeConnection | None = None
+
+    def start(self, context: SpawnContext, *arguments: Any) -> None:
+        """Start a process. SIGHUP waits in it until it can be handled: the mask of signals is inherited."""
+        ours, theirs = context.Pipe(duplex=False)
+        self.process = context.Process(target=_worker, args=(*arguments, theirs), daemon=True)
+        blocked = _block_hang_up()
+        try:
+            self.process.start()
+        finally:
+            if blocked:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+        theirs.close()
+        self._signal, self._began, self.ready = ours, time.monotonic(), False
+
+    def look(self) -> None:
+        """Note whether the process has begun to serve."""
+        if self._signal is not None and not self.ready and self._signal.poll():
+            with suppress(EOFError):
+                self._signal.recv_bytes()
+                self.ready, self.failed = True, 0
+
+    def ended(self) -> float:
+        """Note that the process ended; return the seconds until the next one starts."""
+        self.look()
+        now = time.monotonic()
+        self._deaths = 0 if self.ready and now - self._began >= _HEALTHY else self._deaths + 1
+        self.failed += not self.ready
+        pause = 0.0 if self._deaths < 2 else min(2.0 ** (self._deaths - 3), _PAUSE if self.ready else _LONG_PAUSE)
+        self.process, self.ready, self.next_start = None, False, now + pause
+        if self._signal is not None:
+            self._signal.close()
+        return pause
+
+
 class _Workers:
     """Several processes that share a socket, watched by one that answers nothing itself."""
 
-    def __init__(self, source: Source, config: Config, listener: socket.socket) -> None:
+    def __init__(self, source: Source, config: Config, listener: socket.socket, logs: Callable[[], object]) -> None:
         self._shared: tempfile.TemporaryDirectory[str] | None = None
         if config.server.metrics:
             folder = cache_dir()
@@ -223,34 +303,35 @@ class _Workers:
             os.environ[_SHARED] = self._shared.name
         self._source = source
         self._listener = listener
+        self._logs = logs
         self._context = multiprocessing.get_context("spawn")
-        self._began: dict[SpawnProcess, float] = {}
+        self._workers = [_Worker() for _ in range(config.server.workers)]
         self._stop = False
         self._hung_up = False
-        for _ in range(config.server.workers):
-            self._start()
-
-    def _start(self) -> None:
-        worker = self._context.Process(target=_worker, args=(self._source, self._listener), daemon=True)
-        worker.start()
-        self._began[worker] = time.monotonic()
 
     def run(self) -> None:
-        """Watch them until a signal says to stop."""
+        """Watch them until a signal says to stop.
+
+        Raises:
+            AntiphonError: None of them can start.
+        """
         for name in ("SIGINT", "SIGTERM"):
             signal.signal(getattr(signal, name), self._on_stop)
-        if hasattr(signal, "SIGHUP"):
-            signal.signal(signal.SIGHUP, self._on_hang_up)
-        while not self._stop:
-            wait([worker.sentinel for worker in self._began], timeout=0.2)
-            if self._hung_up:
-                self._hung_up = False
-                self._read_anew()
-            self._replace()
-        for worker in self._began:
-            worker.terminate()
-        for worker in self._began:
-            worker.join()
+        _handle_hang_up(self._on_hang_up)
+        try:
+            while not self._stop:
+                self._start_due()
+                wait([worker.process.sentinel for worker in self._workers if worker.process], timeout=0.2)
+                if self._hung_up:
+                    self._hung_up = False
+                    self._read_anew()
+                self._note_ends()
+        finally:
+            running = [worker.process for worker in self._workers if worker.process]
+            for process in running:
+                process.terminate()
+            for process in running:
+                process.join()
 
     def _on_stop(self, _number: int, _frame: FrameType | None) -> None:
         self._stop = True
@@ -258,35 +339,73 @@ class _Workers:
     def _on_hang_up(self, _number: int, _frame: FrameType | None) -> None:
         self._hung_up = True
 
-    def _replace(self) -> None:
-        for worker in [worker for worker in self._began if not worker.is_alive()]:
-            lived = time.monotonic() - self._began.pop(worker)
-            if self._stop:
-                return
-            if self._shared is not None and worker.pid is not None:
+    def _start_due(self) -> None:
+        for worker in self._workers:
+            if worker.process is None and worker.next_start <= time.monotonic():
+                worker.start(self._context, self._source, self._listener, self._logs)
+
+    def _note_ends(self) -> None:
+        for worker in self._workers:
+            worker.look()
+            process = worker.process
+            if process is None or process.is_alive() or self._stop:
+                continue
+            if self._shared is not None and process.pid is not None:
                 from prometheus_client import multiprocess  # where metrics are wanted
 
-                multiprocess.mark_process_dead(worker.pid, self._shared.name)  # type: ignore[no-untyped-call]
-            if lived < _TOO_SOON:
-                logger.error("A worker ended as soon as it began (exit code %s): giving up.", worker.exitcode)
-                self._stop = True
-                return
-            logger.error("The worker %s ended with exit code %s: starting another.", worker.pid, worker.exitcode)
-            self._start()
+                multiprocess.mark_process_dead(process.pid, self._shared.name)  # type: ignore[no-untyped-call]
+            pid, code, pause = process.pid, process.exitcode, worker.ended()
+            when = f" in {pause:g} s" if pause else ""
+            logger.error("The worker %s ended with exit code %s: starting another%s.", pid, code, when)
+        if all(worker.failed >= _STARTS for worker in self._workers):
+            raise AntiphonError(
+                f"No worker can start: each of {len(self._workers)} ended {_STARTS} times before it served. The log "
+                "above says why."
+            )
 
     def _read_anew(self) -> None:
-        try:
-            self._source.load()
-        except AntiphonError as error:
-            logger.error("The settings have a fault, so those in force stay.\n%s", error.message)
+        if _loaded(self._source) is None:
             return
-        for worker in self._began:
-            if worker.pid is not None and worker.is_alive():
-                os.kill(worker.pid, signal.SIGHUP)
+        for worker in self._workers:
+            if worker.process is not None and worker.process.pid is not None and worker.process.is_alive():
+                os.kill(worker.process.pid, signal.SIGHUP)
 
 
-def _worker(source: Source, listener: socket.socket) -> None:
+def _worker(source: Source, listener: socket.socket, logs: Callable[[], object], signal_ready: PipeConnection) -> None:
     """Be one of several processes that serve."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the watcher says when to stop
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    _work(source, source.load(), listener)
+    logs()
+    try:
+        _work(source, source.load(), listener, lambda: signal_ready.send_bytes(b"ready"))
+    except AntiphonError as error:
+        logger.error("This worker cannot serve: %s", error.message)
+        sys.exit(1)
+    except Exception:
+        logger.exception("This worker failed.")
+        sys.exit(1)
+
+
+def _loaded(source: Source) -> Config | None:
+    """Return the settings as they are now, or `None`, with the reason in the log, where they cannot be used."""
+    try:
+        return source.load()
+    except AntiphonError as error:
+        logger.error("The settings have a fault, so those in force stay.\n%s", error.message)
+    except Exception as error:  # no file may end a server that is running
+        logger.error("The settings cannot be read (%s), so those in force stay.", type(error).__name__)
+    return None
+
+
+def _block_hang_up() -> bool:
+    """Let SIGHUP wait, and tell whether it did not before."""
+    if not hasattr(signal, "SIGHUP"):
+        return False
+    return signal.SIGHUP not in signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+
+
+def _handle_hang_up(handler: Callable[[int, FrameType | None], None]) -> None:
+    """Let *handler* have each SIGHUP, one that waits already first."""
+    if hasattr(signal, "SIGHUP"):
+        with suppress(ValueError):  # not in the main thread: signals are for the program that started the thread
+            signal.signal(signal.SIGHUP, handler)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
