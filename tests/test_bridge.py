@@ -1295,3 +1295,36 @@ def test_exit_ends_threads(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_exit_status() -> None:
     """An open stream changes neither the status nor the reason with which a program ends."""
     assert python(f"{EXIT}\nstream = iterate(numbers); next(stream); sys.exit(3)", status=3) == "cleaned\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["client.close()", "run(asyncio.sleep, 0)", "next(iterate(count))", "next(half)", "half.close()"],
+)
+def test_nothing_waits_while_python_shuts_down(words: str) -> None:
+    """A call in a `__del__` that runs at the very end fails at once, as the threads of the loops have been stopped."""
+    program = f"""
+import asyncio
+from antiphon import Client
+from antiphon.bridge import iterate, run
+
+async def count():
+    while True:
+        yield 1
+        await asyncio.sleep(0)
+
+class Late:
+    def __del__(self):
+        try:
+            {words}
+        except Exception as error:
+            print(type(error).__name__)
+        print("over")
+
+client, half = Client(), iterate(count)
+next(half)
+late = Late()
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=30)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout in ("over\n", "AntiphonError\nover\n")

@@ -30,7 +30,7 @@ from contextvars import copy_context
 from functools import partial
 from typing import Any, Generic, Literal, NoReturn, TypeVar, get_args
 
-from antiphon.errors import NestAsyncioError, StreamError
+from antiphon.errors import AntiphonError, NestAsyncioError, StreamError
 
 __all__ = ["Iteration", "Nested", "configure", "iterate", "run"]
 
@@ -58,9 +58,11 @@ def run(function: Callable[..., Awaitable[T]], *args: Any, nested: Nested | None
     *nested* goes before `configure()`, that before the variable `ANTIPHON_NESTED`, that before `"auto"`.
 
     Raises:
+        AntiphonError: The interpreter is shutting down.
         NestAsyncioError: An event loop is running in this thread, and nesting is not allowed.
         ValueError: *nested* or `ANTIPHON_NESTED` is none of the values of `Nested`.
     """
+    _refuse_at_shutdown()
     here = _here()
     _permit(here, nested)
     bridge = _choose(here)
@@ -184,6 +186,7 @@ class Iteration(Iterator[T]):
         stream, here = self._stream, _here()
         if stream.finished:
             return
+        _refuse_at_shutdown()
         if stream.bridge is not None and stream.bridge not in _bridges:
             raise StreamError("This stream was opened before the process forked. Open a new one in the child process.")
         if stream.bridge is not None and stream.bridge.needs(here):
@@ -198,7 +201,7 @@ class Iteration(Iterator[T]):
     def _shut(self) -> BaseException | None:
         """Do the work of `close()`; returns the error of the generator's clean-up."""
         stream = self._stream
-        if stream.bridge not in _bridges:
+        if stream.bridge not in _bridges or sys.is_finalizing():
             stream.finished = True
         elif not stream.finished:
             patient, stream.impatient = not stream.impatient, True  # a second Ctrl-C may come at any point from here on
@@ -271,7 +274,10 @@ class _Bridge:
 class _Job(Generic[T]):
     """A task on a bridge that awaits `function()`, and the threads that wait for it.
 
-    They see to it without a lock that neither side sleeps through what the other does:
+    They see to it without a lock of their own that neither side sleeps through what the other does. This needs each
+    operation on a deque, and each read or write of an attribute, to be one step that every thread sees in the same
+    order: so it is with the GIL, and in free-threaded CPython (3.13 and later), whose built-in containers lock
+    themselves and whose attributes are written atomically (PEP 703, read 2026-11-29; not run without the GIL):
 
     - the task appends an item, or sets `finished`, then looks for `waiters`; a thread appends itself to `waiters`, then
       looks for items, or at `finished`;
@@ -432,6 +438,15 @@ _inherited: list[_Bridge] = []
 _starting = threading.Lock()
 _configured: Nested | None = None
 _exiting = False
+
+
+def _refuse_at_shutdown() -> None:
+    """Raise an error where nothing can be waited for: the interpreter has stopped the threads of all loops."""
+    if sys.is_finalizing():
+        raise AntiphonError(
+            "Python is shutting down, where no call can be made any more: make it, or close the client, before the "
+            "program ends (in a with block, or by atexit), rather than in a __del__."
+        )
 
 
 def _here() -> _Bridge | None:

@@ -6,6 +6,7 @@ Nothing is kept between calls but connections.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Generator, Sequence
 from datetime import timedelta
 from types import TracebackType
@@ -328,8 +329,9 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close the connections."""
-        bridge.run(self._core.aclose, nested="thread")
+        """Close the connections. While Python shuts down this does nothing: the system closes them."""
+        if not sys.is_finalizing():
+            bridge.run(self._core.aclose, nested="thread")
 
 
 class _Chat:
