@@ -9,6 +9,7 @@ import resource
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from typing import Any, Self
 
 import pytest
 
+from antiphon.access import stored_form
 from antiphon.testing import Fault, Upstream
 from tests import program
 from tests.program import CANARY
@@ -122,8 +124,8 @@ def settings(folder: Path, upstream: Upstream, more: str = "") -> Path:
     return path
 
 
-ENDED = (0, -signal.SIGTERM, -signal.SIGINT)
-"""How it may end when it was told to: a process that dies of the signal it was sent is as good as one that exits."""
+ENDED = (0,)
+"""How it ends when it is stopped in order."""
 
 FIELDS = {"time", "id", "method", "path", "status", "outcome", "total_ms"}
 """What every line of the log has."""
@@ -234,6 +236,99 @@ def test_workers(tmp_path: Path, upstream: Upstream) -> None:
         assert serving.end() in ENDED
         assert not [pid for pid in (second, third) if Path(f"/proc/{pid}").exists()]
         assert not listens(serving.port)
+
+
+def test_a_log_that_is_not_read_holds_nothing_up(tmp_path: Path, upstream: Upstream) -> None:
+    """A pipe that nothing reads takes lines until it is full; the requests after that are answered, and it stops."""
+    reader, writer = os.pipe()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    process = subprocess.Popen(
+        [*program.PROGRAM, "serve", "--config", str(settings(tmp_path, upstream)), "--port", str(port)],
+        stdout=writer,
+        stderr=subprocess.DEVNULL,
+        stdin=subprocess.DEVNULL,
+    )
+    try:
+        os.close(writer)
+        assert eventually(lambda: listens(port))
+        with Wire(port) as wire:
+            for _ in range(1000):
+                assert wire.send(get("/health")).reply().status == 200
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+        process.wait()
+        os.close(reader)
+
+
+def test_a_hang_up_during_the_start_waits(tmp_path: Path, upstream: Upstream) -> None:
+    """SIGHUP before the server listens does not end it: it is handled once it does, in each worker too."""
+    for arguments in ((), ("--workers", "2")):
+        serving = Process(settings(tmp_path, upstream), *arguments)
+        path = Path(f"/proc/{serving.process.pid}/status")
+        assert eventually(lambda path=path: int(re.findall(r"SigBlk:\s*(\w+)", path.read_text())[0], 16) & 1)
+        serving.process.send_signal(signal.SIGHUP)
+        with serving:
+            serving.told("read anew")
+            assert serving.end() == 0
+
+
+@pytest.mark.parametrize("text", ["", "[server]\n"])
+def test_no_reload_takes_the_last_key(tmp_path: Path, upstream: Upstream, text: str) -> None:
+    """A file that is empty, cut or not there for a moment does not open a server that has keys."""
+    path = settings(tmp_path, upstream, f'[keys]\nalice = "{stored_form(KEY)}"')
+    with Process(path) as serving:
+        if text:
+            path.write_text(text)
+        else:
+            path.unlink()
+        serving.process.send_signal(signal.SIGHUP)
+        serving.told("have a fault")
+        assert ask(serving.port, OPENAI.request()).status == 401
+        assert ask(serving.port, OPENAI.request(headers=f"x-api-key: {KEY}\r\n")).status == 200
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="workers are found in Linux's /proc")
+def test_workers_that_die_again_and_again_are_replaced(tmp_path: Path, upstream: Upstream) -> None:
+    """A worker that is killed each time it is started is started once more, after a pause, and the others serve on."""
+    with Process(settings(tmp_path, upstream), "--workers", "2") as serving:
+        for _ in range(3):
+            assert eventually(lambda: len(serving.children()) == 2)
+            killed = max(serving.children())
+            os.kill(killed, signal.SIGKILL)
+            serving.told(f"The worker {killed} ended")
+        serving.told("another in 1 s")
+        assert eventually(lambda: len(serving.children()) == 2)
+        assert ask(serving.port, OPENAI.request()).status == 200
+        assert serving.end() == 0
+
+
+def test_gives_up_when_no_worker_can_start(tmp_path: Path, upstream: Upstream) -> None:
+    """Where no worker gets to serve the server ends with exit code 1, and the log says why."""
+    path = settings(tmp_path, upstream)
+    code = (
+        "import sys\n"
+        "from antiphon.server import run\n"
+        "from failing import fail\n"
+        "run._worker = fail\n"
+        "from antiphon.cli import main\n"
+        "if __name__ == '__main__':\n"
+        "    main()\n"
+    )
+    (tmp_path / "failing.py").write_text("def fail(*_arguments):\n    raise OSError('no such library')\n")
+    (tmp_path / "starts.py").write_text(code)
+    ended = subprocess.run(
+        [sys.executable, tmp_path / "starts.py", "serve", "--config", path, "--port", "0", "--workers", "2"],
+        capture_output=True,
+        check=False,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        stdin=subprocess.DEVNULL,
+    )
+    words = ended.stderr.decode()
+    assert (ended.returncode, "no such library" in words, "No worker can start" in words) == (1, True, True)
 
 
 def finished(*arguments: str, **environ: str) -> subprocess.CompletedProcess[bytes]:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import logging
+import threading
+import time
 from datetime import UTC, datetime
-from typing import Any, BinaryIO
+from io import RawIOBase
+from queue import SimpleQueue
+from typing import Any
 
 import msgspec
 
@@ -16,26 +20,65 @@ __all__ = ["AccessLog", "line"]
 logger = logging.getLogger("antiphon.server")
 
 
+_MOST = 10_000
+"""Lines that may wait to be written, some 5 MB."""
+_STOP_SECONDS = 2.0
+_REPORT_SECONDS = 60.0
+
+
 class AccessLog:
-    """Writes the log.
+    """Writes the log, in a thread of its own: where nothing can be written, lines are lost and requests are answered.
 
     Args:
-        output: Where it goes, mostly standard output.
+        output: Where it goes, mostly standard output, without a buffer.
     """
 
-    def __init__(self, output: BinaryIO) -> None:
-        self._output: BinaryIO | None = output
+    def __init__(self, output: RawIOBase) -> None:
+        self._output = output
+        self._lines: SimpleQueue[bytes | None] = SimpleQueue()
+        self._lost = 0
+        self._reported = float("-inf")
+        self._cut = False
+        """Whether the last line was written in part."""
+        self._thread = threading.Thread(target=self._write_all, name="antiphon-access-log", daemon=True)
+        self._thread.start()
 
     def __call__(self, exchange: Exchange) -> None:
-        """Write the line of a request that is over."""
-        if self._output is None:
-            return
-        try:
-            self._output.write(msgspec.json.encode(line(exchange)) + b"\n")
-            self._output.flush()
-        except OSError as error:  # whoever read it is gone; requests are answered without it
-            self._output = None
-            logger.error("The access log cannot be written any more: %s", error.strerror)
+        """Take the line of a request that is over. It never waits."""
+        if self._lines.qsize() < _MOST:
+            self._lines.put(msgspec.json.encode(line(exchange)) + b"\n")
+        else:
+            self._lose(1, "what reads it does not keep up")
+
+    def close(self) -> None:
+        """Write what waits, for two seconds at most."""
+        self._lines.put(None)
+        self._thread.join(_STOP_SECONDS)
+        if self._lost:
+            logger.error("%d lines of the access log were lost.", self._lost)
+
+    def _write_all(self) -> None:
+        while (text := self._lines.get()) is not None:
+            try:
+                self._write(b"\n" + text if self._cut else text)
+            except OSError as error:  # a full disk may have room again, so it is tried with each line
+                self._lose(1, error.strerror or type(error).__name__)
+
+    def _write(self, data: bytes) -> None:
+        rest = memoryview(data)
+        while rest:
+            written = self._output.write(rest)
+            if written is None:  # a pipe that does not block, and is full
+                time.sleep(0.05)
+                continue
+            rest = rest[written:]
+            self._cut = bool(rest)
+
+    def _lose(self, count: int, why: str) -> None:
+        self._lost += count
+        if (now := time.monotonic()) - self._reported >= _REPORT_SECONDS:
+            self._reported = now
+            logger.error("The access log cannot be written: %s. Lines lost so far: %d.", why, self._lost)
 
 
 def line(exchange: Exchange) -> dict[str, Any]:

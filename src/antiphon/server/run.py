@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from io import RawIOBase
 from multiprocessing.connection import Connection as PipeConnection
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnContext, SpawnProcess
@@ -151,14 +152,20 @@ def _allow_files(concurrent: int) -> None:
 
 def _work(source: Source, config: Config, listener: socket.socket, ready: Callable[[], object] | None = None) -> None:
     _allow_files(config.limits.concurrent)
-    log = AccessLog(sys.stdout.buffer) if config.server.access_log else None
+    log = None
+    if config.server.access_log:
+        log = AccessLog(cast(RawIOBase, open(sys.stdout.fileno(), "wb", buffering=0, closefd=False)))
     application = Application(config, log=log)
     gc.collect()
     gc.freeze()  # what is there now stays: it need not be looked through for garbage again and again
     server = Server(application, source, ready)
     # uvicorn sends itself the signal that stopped it once more, at the end: an orderly stop is exit code 0.
     signal.signal(signal.SIGTERM, server.terminate)
-    server.run([listener])
+    try:
+        server.run([listener])
+    finally:
+        if log is not None:
+            log.close()
 
 
 class Server(uvicorn.Server):
@@ -288,6 +295,7 @@ class _Worker:
         self.process, self.ready, self.next_start = None, False, now + pause
         if self._signal is not None:
             self._signal.close()
+            self._signal = None
         return pause
 
 
