@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import copy
+import html
 import json
 import logging
 import pickle
@@ -205,3 +207,25 @@ async def test_canary(failure: str, nowhere: str, caplog: pytest.LogCaptureFixtu
     assert not shown(everything(raised.value))
     assert not shown(repr(pickle.loads(pickle.dumps(raised.value)).__dict__))
     assert not shown("".join(map(repr, (vars(record) for record in caplog.records))))
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        str.upper,
+        lambda key: base64.b64encode(key.encode()).decode(),
+        lambda key: html.escape(key).replace("+", "&#43;"),
+        lambda key: quote(quote(key, safe=""), safe="").lower(),
+        lambda key: json.dumps(json.dumps({"key": key.replace("/", r"\/")})),
+        lambda key: "".join(f"\\u{ord(one):04x}" for one in key),
+    ],
+)
+def test_a_key_is_struck_out_however_it_is_written(write: Callable[[str], str]) -> None:
+    """A key that a provider repeats in capitals, in base64, or escaped for something, once or twice, is struck out."""
+    key = "sk-Canary/with+more<&>=0123456789"
+    clean = redact(f"before {write(key)} after", Secret(key))
+    assert "\u2026" in clean
+    assert clean.startswith("before ")
+    assert clean.endswith(" after")
+    assert "123456" not in clean
+    assert "anary" not in clean.lower()

@@ -6,14 +6,15 @@ copies into an error or pickles a `Secret` gets at its value; only `reveal()` do
 
 from __future__ import annotations
 
+import base64
+import functools
 import hmac
-import json
 import os
 import re
 from collections.abc import Iterable, Mapping
 from importlib import import_module
 from typing import Any, NoReturn, Protocol, Self
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from antiphon.errors import AntiphonError, MissingAPIKeyError, MissingExtraError
 from antiphon.wire.codec import Headers, HTTPRequest
@@ -207,14 +208,33 @@ def find_key(explicit: str | Secret | None, env_names: Iterable[str]) -> Secret 
 
 
 def redact(text: str, *secrets: Secret) -> str:
-    """Return *text* with each of the *secrets* struck out, also as written in a URL or in JSON.
+    """Return *text* with each of the *secrets* struck out, in capitals, in base64 and as in a URL, JSON or HTML too.
 
     Secrets of fewer than eight characters stay: those are placeholders, not keys.
     """
     for secret in secrets:
-        value = secret.reveal()
-        if len(value) < _SHORTEST:
-            continue
-        for form in (value, quote(value, safe=""), json.dumps(value)[1:-1], value.replace("/", r"\/")):
-            text = text.replace(form, _MASK)
+        if len(secret.reveal()) >= _SHORTEST:
+            text = _written(secret).sub(_MASK, text)
     return text
+
+
+@functools.lru_cache(maxsize=256)
+def _written(secret: Secret) -> re.Pattern[str]:
+    """Return what finds *secret* however it is written, each character by itself, escaped twice too."""
+    value = secret.reveal()
+    plain = "".join(
+        rf"(?:\\{{0,4}}{re.escape(one)}|%(?:25){{0,2}}{ord(one):02x}"
+        rf"|(?:&|&amp;)#(?:0{{0,4}}{ord(one)}|x0{{0,4}}{ord(one):x});|\\{{1,4}}u00{ord(one):02x}"
+        rf"{_NAMED.get(one, '')})"
+        for one in value
+    )
+    encoded = "|".join(re.escape(form.rstrip("=")) for form in _base64(value))
+    return re.compile(rf"{plain}|(?:{encoded})=*", re.IGNORECASE)
+
+
+_NAMED = {"&": "|&amp;(?:amp;)?", "<": "|&(?:amp;)?lt;", ">": "|&(?:amp;)?gt;", '"': "|&(?:amp;)?quot;"}
+"""Names of characters in HTML."""
+
+
+def _base64(value: str) -> set[str]:
+    return {encode(value.encode()).decode() for encode in (base64.b64encode, base64.urlsafe_b64encode)}

@@ -109,7 +109,9 @@ class Endpoint:
             async with self._transport.open(url, http, headers=headers, timeout=call.timeout) as reply:
                 if reply.status >= 400:
                     raise self.codec.decode_error(reply.status, reply.headers, await _error_body(reply))
-                call.reply_headers = {name: value for name, value in reply.headers.items() if _tells(name)}
+                call.reply_headers = {
+                    name: redact(value, *self._secrets) for name, value in reply.headers.items() if _tells(name)
+                }
                 decoder = self.codec.decoder(request, reply.content_type)
                 keep = _keeper(reply, call)
                 async for data in reply:
