@@ -215,10 +215,13 @@ class Core:
         transport: Transport | None = None,
         strict: bool = False,
         names: Names | None = None,
+        served: bool = False,
     ) -> None:
         self._transport = transport or HTTPTransport()
         self._names = names
-        self._resolver = Resolver(self._transport, provider=provider, api_key=api_key, base_url=base_url, names=names)
+        self._resolver = Resolver(
+            self._transport, provider=provider, api_key=api_key, base_url=base_url, names=names, served=served
+        )
         self._timeout = Timeout.of(timeout)
         self._strict = strict
 

@@ -34,32 +34,26 @@ import anyio.lowlevel
 from antiphon import llama, local_model
 from antiphon.errors import AntiphonError, APIConnectionError, StreamError
 from antiphon.llama import Llama, Settings
-from antiphon.wire import json
+from antiphon.local_task import Task
 
-__all__ = ["Engine", "Job"]
+__all__ = ["Engine", "Job", "Line", "closed", "own"]
 
 _EXIT_SECONDS = 10.0
 
 
-class Job:
+class Job(Task):
     """One request: made on an event loop, answered by a worker."""
 
     def __init__(self, body: bytes, *, embeddings: bool = False) -> None:
-        self.body = body
-        """A streamed request of Chat Completions, or one for embeddings; empty: the model is only to be loaded."""
-        self.embeddings = embeddings
+        super().__init__(body, embeddings=embeddings)
         self.begun = 0.0
         """When its turn came, by `time.monotonic()`; 0: not yet."""
-        self.status = 0
-        """HTTP status of the answer; 0: not known yet."""
+        self.moved = 0.0
+        """When llama.cpp last went on with it, by the same measure."""
         self.pieces: deque[bytes] = deque()
         """What has come of the answer: server-sent events, or the JSON body of an error."""
         self.finished = False
         """Whether nothing more will come."""
-        self.stopping = False
-        """Whether it has been given up."""
-        self.failure: BaseException | None = None
-        """What to raise at the end."""
         self._event = anyio.Event()
         # A loop of asyncio, or trio's token. anyio's own ways from a thread to a loop wait for the loop.
         loop: Any = anyio.lowlevel.current_token().native_token
@@ -71,52 +65,26 @@ class Job:
         await self._event.wait()
         self._event = anyio.Event()
 
-    def run(self, server: Any) -> None:
-        """Let llama.cpp answer; in a worker."""
-        self.begun = time.monotonic()
-        try:
-            if not self._wake() or not self.body:
-                return
-            if self.embeddings:
-                answer: bytes = server.handle_embeddings(self.body)
-                self.status = _status_of(answer)
-                self.pieces.append(answer)
-            else:
-                server.handle_chat_completions(self.body, self._take)
-        except (ValueError, RuntimeError) as error:
-            self._refused(error)
-        except BaseException as error:
-            self.failure = error
+    def progress(self) -> bool:
+        """Note that it went on; in any thread. Returns whether there still is the loop that asked."""
+        self.moved = time.monotonic()
+        if self.begun:
+            return True
+        self.begun = self.moved
+        return self._wake()
+
+    def give(self, status: int, piece: bytes) -> bool:
+        """Keep a piece of the answer until it is read; in any thread."""
+        self.moved = time.monotonic()
+        self.status = status
+        self.pieces.append(piece)
+        return self._wake()
 
     def finish(self, failure: BaseException | None = None) -> None:
         """Say that nothing more will come, or why; in any thread."""
         self.failure = failure or self.failure
         self.finished = True
         self._wake()
-
-    def _take(self, chunk: bytes) -> bool:
-        """Take a chunk and say whether to stop. xllamacpp would swallow an exception."""
-        try:
-            if self.stopping:
-                return True
-            if b'"prompt_progress":' in chunk:  # never found inside a string of JSON, where quotes are escaped
-                return False
-            if not self.status:
-                self.status = _status_of(chunk)
-            self.pieces.append(b"data: %b\n\n" % chunk if self.status == 200 else chunk)
-            return not self._wake()
-        except BaseException as error:
-            self.failure = error
-            return True
-
-    def _refused(self, error: Exception) -> None:
-        """Make of what xllamacpp raised what the same server says over HTTP."""
-        if self.status:
-            self.failure = StreamError(f"llama.cpp broke off its answer: {error}")
-            return
-        status, kind = (400, "invalid_request_error") if isinstance(error, ValueError) else (500, "server_error")
-        self.pieces.append(json.encode({"error": {"message": str(error), "type": kind}}))
-        self.status = status
 
     def _wake(self) -> bool:
         """Have the loop look again; returns whether there still is that loop."""
@@ -130,17 +98,8 @@ class Job:
         self._event.set()
 
 
-def _status_of(chunk: bytes) -> int:
-    """Return the status of an answer by its first chunk: an error of llama.cpp is an object with a `code`."""
-    found = json.decode(chunk)
-    fault = found.get("error") if json.is_object(found) else None
-    if fault is None:
-        return 200
-    return (json.integer(fault.get("code")) if json.is_object(fault) else None) or 500
-
-
-class Engine:
-    """A model, loaded when it is needed, and the line before it.
+class Line:
+    """Jobs that wait for a model, which is loaded when it is needed: what is the same wherever llama.cpp runs.
 
     Args:
         path: The model's file; `None`: the default one, fetched if it is not there.
@@ -154,16 +113,17 @@ class Engine:
         """Held for moments only, so it may be taken on a loop."""
         self._line: deque[Job] = deque()
         self._running: set[Job] = set()
-        self._workers: set[threading.Thread] = set()
-        """Those that may take from the line."""
-        self._fetching: set[threading.Thread] = set()
-        self._llama: Llama | None = None
         _engines.add(self)
 
     @property
     def llama(self) -> Llama | None:
-        """The model, if it is loaded."""
-        return self._llama
+        """The model, if it is loaded in this process."""
+        return None
+
+    @property
+    def takes_tools(self) -> bool | None:
+        """Whether the model's chat template has a place for tools; `None`: it is not loaded."""
+        raise NotImplementedError
 
     def submit(self, job: Job) -> None:
         """Put *job* at the end of the line.
@@ -183,10 +143,9 @@ class Engine:
             if _exiting:
                 raise SystemExit
             _used = True
-            # Only one worker loads.
-            if len(self._workers) < (1 if self._llama is None else self._settings.parallel):
-                self._hire()
+            self._begin()
             self._line.append(job)
+        self._added()
 
     async def leave(self, job: Job) -> None:
         """Take *job* out of the line, or stop it and wait until it is over."""
@@ -195,9 +154,47 @@ class Engine:
                 self._line.remove(job)
                 return
         job.stopping = True
+        self._added()
         with anyio.CancelScope(shield=True):
             while not job.finished:
                 await job.changed()
+
+    def close(self, seconds: float = math.inf) -> None:
+        """Stop every job and free the model, waiting for that at most *seconds*; not for a fetch, which goes on."""
+        raise NotImplementedError
+
+    def _begin(self) -> None:
+        """See to it that somebody works; with the lock held."""
+        raise NotImplementedError
+
+    def _added(self) -> None:
+        """Note that there is a job more, or one to stop; without the lock."""
+
+
+class Engine(Line):
+    """A model in this process."""
+
+    def __init__(self, path: Path | None, settings: Settings) -> None:
+        super().__init__(path, settings)
+        self._workers: set[threading.Thread] = set()
+        """Those that may take from the line."""
+        self._fetching: set[threading.Thread] = set()
+        self._llama: Llama | None = None
+
+    @property
+    def llama(self) -> Llama | None:
+        """The model, if it is loaded."""
+        return self._llama
+
+    @property
+    def takes_tools(self) -> bool | None:
+        """Whether the model's chat template has a place for tools; `None`: it is not loaded."""
+        return None if (found := self._llama) is None else found.tools
+
+    def _begin(self) -> None:
+        # Only one worker loads.
+        if len(self._workers) < (1 if self._llama is None else self._settings.parallel):
+            self._hire()
 
     def close(self, seconds: float = math.inf) -> None:
         """Stop every job and free the model, waiting for that at most *seconds*; not for a fetch, which goes on."""
@@ -207,9 +204,9 @@ class Engine:
             self._workers = set()
             self._llama = None  # the workers hold it for as long as they need it
             for job in self._running:
-                job.failure, job.stopping = _closed(), True
+                job.failure, job.stopping = closed(), True
         for job in waiting:
-            job.finish(_closed())
+            job.finish(closed())
         deadline = time.monotonic() + seconds
         for worker in workers:
             while worker.is_alive() and worker not in self._fetching and time.monotonic() < deadline:
@@ -258,7 +255,7 @@ class Engine:
             self._line.clear()
             self._workers.remove(threading.current_thread())
         for job in waiting:
-            job.finish(_own(error))
+            job.finish(own(error))
 
     def _loaded(self) -> Llama | None:
         """Return the model, loaded first if need be; `None`: the worker was dismissed meanwhile."""
@@ -288,16 +285,17 @@ class Engine:
             self._fetching.remove(worker)
 
 
-def _own(error: BaseException) -> BaseException:
+def own(error: BaseException) -> BaseException:
     """Return a copy of *error* for one of several tasks that raise it, each of which adds to the traceback."""
     if not isinstance(error, AntiphonError):
         return error
-    own = copy.copy(error).with_traceback(error.__traceback__)
-    own.__cause__ = error.__cause__
-    return own
+    mine = copy.copy(error).with_traceback(error.__traceback__)
+    mine.__cause__ = error.__cause__
+    return mine
 
 
-def _closed() -> BaseException:
+def closed() -> BaseException:
+    """Return what jobs are ended with when their model is closed."""
     if _exiting:
         return SystemExit()
     return StreamError("The local model was closed while the call was under way.", retryable=True)
@@ -305,7 +303,7 @@ def _closed() -> BaseException:
 
 # The process
 
-_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+_engines: weakref.WeakSet[Line] = weakref.WeakSet()
 _used = False
 """Whether a local model was asked in this process."""
 _forked = False

@@ -14,6 +14,7 @@ import importlib
 import logging
 import os
 import secrets
+import socket
 import time
 from pathlib import Path
 from typing import Any, Final
@@ -116,8 +117,8 @@ def _missing(path: Path) -> str:
     return f"There is no file {path}. {there}"
 
 
-def load(library: Any, path: Path, settings: Settings, *, remedy: str) -> Llama:
-    """Load the model in the file *path*.
+def load(library: Any, path: Path, settings: Settings, *, remedy: str, host: str = "127.0.0.1") -> Llama:
+    """Load the model in the file *path*; its own HTTP server listens at *host*, an address or the path of a socket.
 
     Raises:
         LocalModelError: llama.cpp refuses the file; *remedy*, the beginning of a sentence, says what to do about it.
@@ -125,6 +126,7 @@ def load(library: Any, path: Path, settings: Settings, *, remedy: str) -> Llama:
     began = time.perf_counter()
     key = Secret(secrets.token_urlsafe(32))
     params = _params(library, settings)
+    params.hostnames = [host]
     params.model.path = os.fspath(path)
     params.api_keys = [key.reveal()]
     try:
@@ -155,7 +157,7 @@ def _params(library: Any, settings: Settings) -> Any:
     # Half of the time to load goes into finding out what fits into a GPU. The first call warms up as well.
     params.fit_params, params.warmup = gpu, False
     params.cache_ram_mib = 0  # else up to 8 GB for the prompts of earlier calls
-    params.hostnames, params.port = ["127.0.0.1"], 0
+    params.port = 0
     params.cors_origins, params.ui = "", False
     params.endpoint_slots, params.endpoint_metrics = False, True
     params.sse_ping_interval = 1  # for as many seconds, freeing the model may wait for an HTTP stream under way
@@ -172,8 +174,13 @@ def _takes_tools(url: str, key: Secret) -> bool:
     # 10 ms that nobody spends who runs no local model. A transport would need a loop, and might use a proxy.
     from http.client import HTTPConnection
 
-    connection = HTTPConnection(url.partition("://")[2], timeout=10)
+    scheme, _, place = url.partition("://")
+    connection = HTTPConnection("localhost" if scheme == "unix" else place, timeout=10)
     try:
+        if scheme == "unix":
+            connection.sock = socket.socket(socket.AF_UNIX)
+            connection.sock.settimeout(10)
+            connection.sock.connect(place)
         connection.request("GET", "/props", headers={"authorization": f"Bearer {key.reveal()}"})
         found = json.decode(connection.getresponse().read())
     finally:

@@ -12,7 +12,7 @@ import difflib
 import math
 import os
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from types import TracebackType
@@ -22,23 +22,38 @@ import anyio
 import msgspec
 
 from antiphon.auth import Secret, no_auth
-from antiphon.embedding import EmbeddingRequest, Embeddings
+from antiphon.embedding import Embedding, EmbeddingRequest, Embeddings, EmbeddingUsage
 from antiphon.endpoint import Endpoint
-from antiphon.engine import Engine, Job
-from antiphon.errors import AntiphonError, APITimeoutError, BadRequestError, InternalServerError, ModelNotFoundError
+from antiphon.engine import Engine, Job, Line
+from antiphon.errors import (
+    AntiphonError,
+    APITimeoutError,
+    BadRequestError,
+    InternalServerError,
+    LocalModelError,
+    ModelNotFoundError,
+)
 from antiphon.events import Event
 from antiphon.handler import Call
-from antiphon.llama import Llama, Settings
+from antiphon.isolated import IsolatedEngine
+from antiphon.llama import Settings
+from antiphon.local_fields import only_known, without_cache
+from antiphon.local_schema import check_schema
 from antiphon.transport import Timeout
-from antiphon.types import Audio, ChatRequest, File, Image, Loss, Message, ToolResult
+from antiphon.types import Audio, ChatRequest, File, Image, Loss, Message, Opaque, Tool, ToolResult
 from antiphon.wire.codec import Headers, HTTPRequest
 from antiphon.wire.embeddings import OpenAIEmbeddings
 from antiphon.wire.openai_chat import OpenAIChat
+from antiphon.wire.openai_message import NAME
 
-__all__ = ["DEFAULT_NAME", "LocalModel", "local_model_for"]
+__all__ = ["DEFAULT_NAME", "LocalModel", "close_served", "local_model_for"]
 
 DEFAULT_NAME: Final = "smollm2-135m-instruct"
 """The name of the default model."""
+
+_PORTION_TEXTS = 32
+_PORTION_SIZE = 8_000
+"""Characters of all texts of a portion: 2 s of the default model on 2 CPUs."""
 
 _NO_CLOCKS = Timeout(connect=None, first_token=None, idle=None, total=None)
 
@@ -54,6 +69,9 @@ class LocalModel:
         parallel: Calls answered at once; the others wait in line. On a CPU two at once take as long as one after the
             other, the same question may get another answer beside others than alone, and each place costs memory: 23 kB
             a token of *context* for the default model.
+        isolated: Whether llama.cpp runs in a process of its own, which is started again if it ends or does not stop.
+        served: Whether those who ask are the clients of a server, who may not set everything in llama.cpp, nor know of
+            each other's prompts.
 
     Raises:
         ValueError: *threads*, *context* or *parallel* is less than 1.
@@ -69,6 +87,8 @@ class LocalModel:
         threads: int | None = None,
         context: int = 4096,
         parallel: int = 1,
+        isolated: bool = False,
+        served: bool = False,
     ) -> None:
         for what, number in (("threads", threads), ("context", context), ("parallel", parallel)):
             if number is not None and number < 1:
@@ -77,10 +97,21 @@ class LocalModel:
         self.model: str = DEFAULT_NAME if self.path is None else self.path.stem
         """What answers call the model."""
         settings = Settings(name=self.model, context=context, parallel=parallel, threads=threads)
-        self._engine = Engine(self.path, settings)
+        engine: type[Engine | IsolatedEngine] = IsolatedEngine if isolated else Engine
+        self._served = served
+        self._engine = engine(self.path, settings)
         pooled = self.path is not None  # the default model, which is not made for this, says nothing of it
-        self._embedder = Engine(self.path, msgspec.structs.replace(settings, embeddings=True, pooled=pooled))
+        self._embedder = engine(self.path, msgspec.structs.replace(settings, embeddings=True, pooled=pooled))
         self._endpoint = Endpoint(self.name, OpenAIChat(), "", auth=no_auth, transport=_Transport(self._engine))
+
+        self._embedding = Endpoint(
+            self.name,
+            OpenAIChat(),
+            "",
+            auth=no_auth,
+            transport=_Transport(self._embedder, embeddings=True),
+            embeddings=OpenAIEmbeddings(),
+        )
 
     def __repr__(self) -> str:
         return f"LocalModel({self.model!r})"
@@ -101,15 +132,19 @@ class LocalModel:
         """
         try:
             _check(request)
+            if self._served:
+                request, losses = only_known(request, self._endpoint.codec.name)
+                self._lose(losses, call)
+            _check_schemas(request)
             if request.tools:  # a model not loaded yet is loaded first, on a total clock of its own
-                self._mind_tools(await self._load(call.timeout), call)
+                self._mind_tools(await self._takes_tools(call.timeout), call)
         except AntiphonError as error:
             error.provider, error.model = self.name, self.model
             raise
         try:
             async with aclosing(self._endpoint(self._asked(request), call)) as events:
                 async for event in events:
-                    yield event
+                    yield without_cache(event) if self._served else event
         except BadRequestError as error:
             if error.type == "exceed_context_size_error":
                 error.message += ". Leave out some of it, or make the model with more: LocalModel(…, context=…)."
@@ -132,21 +167,19 @@ class LocalModel:
             MissingExtraError, LocalModelError, ModelNotFoundError, APITimeoutError: As of a chat completion.
         """
         asked = msgspec.structs.replace(request, model=self.model, dimensions=None)
+        if self._served and request.extra:
+            asked = msgspec.structs.replace(asked, extra=None)
+            reason = "The server does not pass this on to llama.cpp for its clients."
+            self._lose(
+                [Loss("dropped", f"$.{field}", reason) for fields in request.extra.values() for field in fields], call
+            )
         if request.dimensions is not None:
             reason = f"{self.model} makes vectors of one length only."
             call.losses.append(Loss("dropped", "$.dimensions", reason))
             if call.strict:
                 raise BadRequestError(f"{reason} strict=True forbids leaving that out.", param="$.dimensions")
-        endpoint = Endpoint(
-            self.name,
-            OpenAIChat(),
-            "",
-            auth=no_auth,
-            transport=_Transport(self._embedder, embeddings=True),
-            embeddings=OpenAIEmbeddings(),
-        )
         try:
-            return await endpoint.embed(asked, call)
+            return await self._embedded(asked, call)
         except InternalServerError as error:
             if "too large" not in error.message:
                 raise
@@ -157,13 +190,39 @@ class LocalModel:
                 param="$.input",
             ) from None
 
+    async def _embedded(self, request: EmbeddingRequest, call: Call) -> Embeddings:
+        """Ask for some texts at a time, so that others have their turn meanwhile, and it can end between two turns."""
+        ends = None if call.timeout.total is None else time.monotonic() + call.timeout.total
+        found: list[Embedding] = []
+        tokens = 0
+        for texts in _portions(request.texts):
+            clocks = call.timeout
+            if ends is not None:
+                clocks = msgspec.structs.replace(clocks, total=max(ends - time.monotonic(), 0.001))
+            one = Call(timeout=clocks, strict=call.strict, headers=call.headers)
+            answer = await self._embedding.embed(msgspec.structs.replace(request, texts=texts), one)
+            if not found:
+                call.losses += one.losses
+            found += [msgspec.structs.replace(item, index=len(found) + item.index) for item in answer.data]
+            tokens += answer.usage.prompt_tokens if answer.usage else 0
+        return Embeddings(
+            data=tuple(found),
+            model=self.model,
+            provider=self.name,
+            usage=EmbeddingUsage(tokens, tokens),
+            losses=tuple(call.losses),
+        )
+
     async def http(self) -> tuple[str, Secret]:
         """Load the model, and return the base URL of llama.cpp's own HTTP server, on 127.0.0.1, and its key.
 
         It speaks Chat Completions, Messages and Responses, to tests that want a real upstream, and to other programs of
         this machine for as long as this process lives.
         """
-        llama = await self._load(_NO_CLOCKS)
+        if isinstance(self._engine, IsolatedEngine):
+            raise LocalModelError("llama.cpp's own HTTP server is not to be had of a model in a process of its own.")
+        while (llama := self._engine.llama) is None:
+            await self._load(_NO_CLOCKS)
         return llama.url + "/v1", llama.key
 
     def close(self) -> None:
@@ -174,20 +233,31 @@ class LocalModel:
         self._engine.close()
         self._embedder.close()
 
-    async def _load(self, clocks: Timeout) -> Llama:
-        while (llama := self._engine.llama) is None:
-            async with _Exchange(self._engine, Job(b""), clocks):
-                pass
-        return llama
+    async def _load(self, clocks: Timeout) -> None:
+        async with _Exchange(self._engine, Job(b""), clocks):
+            pass
 
-    def _mind_tools(self, llama: Llama, call: Call) -> None:
+    async def _takes_tools(self, clocks: Timeout) -> bool:
+        while (found := self._engine.takes_tools) is None:
+            await self._load(clocks)
+        return found
+
+    def _mind_tools(self, takes_tools: bool, call: Call) -> None:
         """Note on the receipt that the model will not hear of the tools, if that is so."""
-        if llama.tools:
+        if takes_tools:
             return
         reason = f"The chat template of {self.model} has no place for tools."
         call.losses.append(Loss("dropped", "$.tools", reason))
         if call.strict:
             raise BadRequestError(f"{reason} strict=True forbids leaving them out.", param="$.tools")
+
+    def _lose(self, losses: Sequence[Loss], call: Call) -> None:
+        call.losses += losses
+        if losses and call.strict:
+            first = losses[0]
+            raise BadRequestError(
+                f"{first.path}: {first.reason} strict=True forbids leaving it out.", status=400, param=first.path
+            )
 
     def _asked(self, request: ChatRequest) -> ChatRequest:
         """Return *request* as llama.cpp is asked: always for a stream, which can be stopped."""
@@ -207,8 +277,10 @@ class LocalModel:
         )
 
 
-def local_model_for(model: str) -> LocalModel:
+def local_model_for(model: str, *, served: bool = False) -> LocalModel:
     """Return the process's one `LocalModel` for a model name: `""`, `DEFAULT_NAME`, or the path of a GGUF file.
+
+    For the clients of a server, *served*, it is another one, isolated from this process.
 
     Nothing is looked up or loaded yet: that a file does not exist is an error of the call.
 
@@ -225,12 +297,33 @@ def local_model_for(model: str) -> LocalModel:
             provider=LocalModel.name,
             model=model,
         )
-    if (known := _shared.get(name)) is not None:
+    if (known := _shared.get((name, served))) is not None:
         return known
-    return _shared.setdefault(name, LocalModel(None if name == DEFAULT_NAME else name))  # in one step, for any thread
+    made = LocalModel(None if name == DEFAULT_NAME else name, isolated=served, served=served)
+    return _shared.setdefault((name, served), made)  # in one step, for any thread
 
 
-_shared: dict[str, LocalModel] = {}
+def close_served() -> None:
+    """End the processes of all models for the clients of a server; it waits for that."""
+    for (_, served), model in list(_shared.items()):
+        if served:
+            model.close()
+
+
+_shared: dict[tuple[str, bool], LocalModel] = {}
+
+
+def _portions(texts: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """Give *texts* in portions that do not take long."""
+    portion: list[str] = []
+    size = 0
+    for text in texts:
+        if portion and (len(portion) >= _PORTION_TEXTS or size + len(text) > _PORTION_SIZE):
+            yield tuple(portion)
+            portion, size = [], 0
+        portion.append(text)
+        size += len(text)
+    yield tuple(portion)
 
 
 def _check(request: ChatRequest) -> None:
@@ -245,18 +338,29 @@ def _check(request: ChatRequest) -> None:
             )
 
 
+def _check_schemas(request: ChatRequest) -> None:
+    size = 0
+    if request.response_format is not None and request.response_format.schema is not None:
+        size = check_schema(request.response_format.schema, "$.response_format.schema")
+    for place, tool in enumerate(request.tools or ()):
+        if isinstance(tool, Tool) and tool.parameters is not None:
+            size = check_schema(tool.parameters, f"$.tools[{place}].parameters", size=size)
+
+
 def _beyond_text(message: Message) -> str | None:
     for outer in message.parts:
         for part in outer.content if isinstance(outer, ToolResult) else (outer,):
             if isinstance(part, Image | Audio | File):
                 return f"a part of the kind {type(part).__name__!r}"
+            if isinstance(part, Opaque) and part.format == NAME:
+                return "a part of a kind that is not known"
     return None
 
 
 class _Transport:
     """Carries requests to an engine: the `Transport` of the local model's endpoints."""
 
-    def __init__(self, engine: Engine, *, embeddings: bool = False) -> None:
+    def __init__(self, engine: Line, *, embeddings: bool = False) -> None:
         self._engine = engine
         self._embeddings = embeddings
 
@@ -275,7 +379,7 @@ class _Exchange:
     headers: Headers
     content_type = "text/event-stream"
 
-    def __init__(self, engine: Engine, job: Job, timeout: Timeout) -> None:
+    def __init__(self, engine: Line, job: Job, timeout: Timeout) -> None:
         self.headers = {"x-should-retry": "false"}  # what it refuses once, it refuses always
         self._engine = engine
         self._timeout = timeout

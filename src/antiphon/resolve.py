@@ -210,6 +210,7 @@ class Resolver:
         api_key: The key of every call, in place of the environment's.
         base_url: Where every call goes.
         names: Providers, keys and aliases that go before the catalog's.
+        served: Whether those who ask are the clients of a server: see `LocalModel`.
 
     Raises:
         TypeError: *provider* is none, or does not go with *base_url*, or *base_url* is no string.
@@ -224,7 +225,9 @@ class Resolver:
         api_key: str | Secret | None = None,
         base_url: str | None = None,
         names: Names | None = None,
+        served: bool = False,
     ) -> None:
+        self._served = served
         if base_url is not None:
             _check_url(base_url)
             if provider is not None and not isinstance(provider, str):
@@ -286,7 +289,7 @@ class Resolver:
             from antiphon.local import local_model_for  # what fetches a model takes 40 ms to import
 
             self._check_file(model)
-            return as_handler(local_model_for("" if model == ANY_MODEL else model)), model
+            return as_handler(local_model_for("" if model == ANY_MODEL else model, served=self._served)), model
         model = model or found.default_model or ""
         if not model:
             raise ModelNotFoundError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
@@ -20,6 +21,7 @@ from antiphon.server.door import OPEN, Door
 from antiphon.server.exchange import Exchange, Receive, Scope, Send
 from antiphon.server.gateway import Gateway
 from antiphon.server.openapi import described
+from antiphon.threads import in_thread
 from antiphon.transport import Transport
 from antiphon.wire.anthropic import Anthropic
 from antiphon.wire.codec import Dialect
@@ -180,6 +182,7 @@ class Application:
                 await send({"type": "lifespan.startup.complete"})
             group.cancel_scope.cancel()
         await self._transport.aclose()
+        await in_thread(_close_local_models)
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _look_after(self, group: TaskGroup) -> None:
@@ -199,6 +202,11 @@ class Application:
         """End what is under way: streams with an error event, and the others with an error."""
         for exchange in list(self.live):
             exchange.give_up("stopping")
+
+
+def _close_local_models() -> None:
+    if (local := sys.modules.get("antiphon.local")) is not None:  # else there is none
+        local.close_served()
 
 
 async def _do(work: Callable[[], Awaitable[None]]) -> None:

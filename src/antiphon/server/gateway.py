@@ -42,6 +42,7 @@ class Gateway:
             timeout=config.timeouts.clocks(),
             strict=config.server.strict,
             names=config.names,
+            served=True,
         )
         self._room = anyio.Semaphore(config.limits.concurrent, fast_acquire=True)
         self._found: dict[tuple[str, str | None], tuple[Handler, str]] = {}
