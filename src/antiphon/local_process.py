@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import sys
 import tempfile
 import threading
+import time
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -26,6 +28,7 @@ from antiphon.local_task import Task
 __all__ = ["Ask", "Done", "Fault", "FromModel", "Given", "Load", "Loaded", "Stop", "ToModel", "main"]
 
 _PR_SET_PDEATHSIG = 1
+_TICK = 0.005
 _SAYABLE: dict[str, type[AntiphonError]] = {
     error.__name__: error for error in (LocalModelError, MissingExtraError, ModelNotFoundError, StreamError)
 }
@@ -175,8 +178,18 @@ class _Model:
     def _answer(self, id: int, task: _Remote) -> None:
         assert self._llama is not None, "a request came before the model was loaded"
         task.run(self._llama.server)
+        if task.stopping:
+            # llama.cpp obeys when it has done what it is at, which may take long, and does not say when that is.
+            while _at_once(self._llama.server) >= len(self._tasks):
+                time.sleep(_TICK)
         del self._tasks[id]
         self.say(Done(id, None if task.failure is None else Fault.of(task.failure)))
+
+
+def _at_once(server: Any) -> int:
+    """Return how many requests llama.cpp is at; while it is at a long step of one, it does not answer."""
+    found = re.search(r"(?m)^llamacpp:requests_processing (\d+)", str(server.handle_metrics()))
+    return 0 if found is None else int(found[1])
 
 
 def _load(library: Any, path: Path, said: Load) -> Llama:
