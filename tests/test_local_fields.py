@@ -6,11 +6,16 @@ from typing import Any
 
 import pytest
 
+from antiphon.config import Config
+from antiphon.core import Core
 from antiphon.embedding import EmbeddingRequest
 from antiphon.errors import BadRequestError
 from antiphon.events import UsageUpdate
 from antiphon.handler import Call
+from antiphon.http.exchange import HTTPTransport
+from antiphon.isolated import IsolatedEngine
 from antiphon.local import LocalModel
+from antiphon.server.gateway import Gateway
 from antiphon.types import ChatRequest, Message, Opaque, ReasoningOptions, ResponseFormat, Text, Tool, Usage
 from antiphon.wire.openai_request import decode_request
 from tests.local_models import Puppet, ask, events_of, last, piece, puppet, question
@@ -149,3 +154,18 @@ async def test_fields_of_embeddings_do_not_reach_it(puppet: Puppet) -> None:
     request = EmbeddingRequest("", ("x",), extra={"openai-chat": {"lora": 1}})
     with pytest.raises(BadRequestError, match="strict=True"):
         await served().embed(request, Call(strict=True))
+
+
+def test_a_server_has_models_of_its_own() -> None:
+    """What a server finds for its clients is isolated and bound; what a program finds is neither, and another one."""
+    config = Config()
+    gateway = Gateway(config, HTTPTransport())
+    theirs, _ = gateway.core.find("local/smollm2-135m-instruct")
+    mine, _ = Core().find("local/smollm2-135m-instruct")
+    assert isinstance(theirs, LocalModel)
+    assert isinstance(mine, LocalModel)
+    assert isinstance(theirs._engine, IsolatedEngine)
+    assert isinstance(theirs._embedder, IsolatedEngine)
+    assert not isinstance(mine._engine, IsolatedEngine)
+    assert (theirs._served, mine._served) == (True, False)
+    assert gateway.core.find("")[0] is theirs

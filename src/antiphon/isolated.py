@@ -20,7 +20,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 from typing import Any
@@ -295,7 +295,7 @@ def _say(pipe: Connection, said: ToModel) -> None:
 
 
 @contextlib.contextmanager
-def _process(*, debug: bool) -> Iterator[tuple[subprocess.Popen[bytes], Connection]]:
+def _process(*, debug: bool) -> Generator[tuple[subprocess.Popen[bytes], Connection]]:
     """Start the process and give it with this end of the pipe to it; afterwards wait until it has ended."""
     ours, theirs = Pipe()
     with ours:
@@ -310,7 +310,7 @@ def _process(*, debug: bool) -> Iterator[tuple[subprocess.Popen[bytes], Connecti
                 passed = {"close_fds": False}
             else:
                 passed = {"pass_fds": (handle,), "start_new_session": True}
-            child = subprocess.Popen(
+            started: Any = subprocess.Popen(
                 [sys.executable, "-c", code],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -319,5 +319,6 @@ def _process(*, debug: bool) -> Iterator[tuple[subprocess.Popen[bytes], Connecti
                 env=environment,
                 **passed,
             )
+            child: subprocess.Popen[bytes] = started
         with child:
             yield child, ours

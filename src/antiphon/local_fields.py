@@ -25,6 +25,7 @@ from antiphon.types import (
     ToolResult,
     Usage,
 )
+from antiphon.wire import json
 
 __all__ = ["only_known", "without_cache"]
 
@@ -179,7 +180,7 @@ def _check_stops(stops: tuple[str, ...] | None) -> None:
 
 
 def _check_bias(value: Any, path: str) -> None:
-    if not isinstance(value, Mapping) or len(value) > MAX_BIASES or not all(map(_is_token, value)):
+    if not json.is_object(value) or len(value) > MAX_BIASES or not all(map(_is_token, value)):
         raise BadRequestError(
             f"{path} must be an object of at most {MAX_BIASES} ids of tokens, each with its bias.",
             status=400,
@@ -194,7 +195,7 @@ def _is_token(key: Any) -> bool:
 
 
 def _check_template_fields(value: Any, path: str) -> None:
-    if not isinstance(value, Mapping) or value.keys() - {"enable_thinking"}:
+    if not json.is_object(value) or value.keys() - {"enable_thinking"}:
         raise BadRequestError(f"{path} may hold 'enable_thinking' alone.", status=400, param=path)
     if not all(isinstance(inner, bool) for inner in value.values()):
         raise BadRequestError(f"{path}.enable_thinking must be a boolean.", status=400, param=path)

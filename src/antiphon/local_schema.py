@@ -9,7 +9,7 @@ not end. An object of 400 properties that may be left out takes 0.5 s.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NoReturn
 
 from antiphon.errors import BadRequestError
@@ -50,10 +50,12 @@ def check_schema(schema: Mapping[str, Any], path: str, *, size: int = 0) -> int:
         BadRequestError: It is beyond one of the bounds, which the message names; or it refers to itself without end.
     """
     _check_depth(schema, path)
-    size += len(json.encode(schema))
+    encoded = json.encode(schema)
+    size += len(encoded)
     if size > MAX_SIZE:
         _refuse(path, f"the schemas of a request have {size:,} bytes together, and at most {MAX_SIZE:,} are taken")
-    _Check(schema, path).look(schema, 1, 0, ())
+    root = json.decode(encoded)
+    _Check(root, path).look(root, 1, 0, ())
     return size
 
 
@@ -66,15 +68,15 @@ def _refuse(path: str, why: str) -> NoReturn:
 def _check_depth(schema: Mapping[str, Any], path: str) -> None:
     level: list[Any] = [schema]
     for _ in range(2 * MAX_DEPTH):
-        level = [
-            inner
-            for outer in level
-            for inner in (outer.values() if isinstance(outer, Mapping) else outer)
-            if isinstance(inner, Mapping | list | tuple)
-        ]
+        level = [inner for outer in level for inner in _values(outer) if isinstance(inner, Mapping | list | tuple)]
         if not level:
             return
     _refuse(path, f"it is more than {2 * MAX_DEPTH} objects and arrays deep")
+
+
+def _values(outer: Any) -> Iterable[Any]:
+    values: Iterable[Any] = outer.values() if hasattr(outer, "values") else outer
+    return values
 
 
 class _Check:
@@ -90,7 +92,7 @@ class _Check:
 
     def look(self, schema: Any, repeat: int, depth: int, within: tuple[str, ...]) -> None:
         """Check *schema*, which may be repeated so often, that deep, reached through these references."""
-        if not isinstance(schema, Mapping):
+        if not json.is_object(schema):
             return
         self._nodes += 1
         if self._nodes > MAX_NODES:
@@ -108,7 +110,7 @@ class _Check:
 
     def _look_at_values(self, schema: Mapping[str, Any]) -> None:
         values = schema.get("enum")
-        self._values += len(values) if isinstance(values, list | tuple) else 0
+        self._values += len(values) if json.is_array(values) else 0
         if self._values > MAX_ENUM:
             _refuse(self._path, f"its enums have more than {MAX_ENUM:,} values together")
 
@@ -131,9 +133,9 @@ class _Check:
         found: Any = self._root
         for step in filter(None, ref[1:].split("/")):
             step = step.replace("~1", "/").replace("~0", "~")
-            if isinstance(found, Mapping) and step in found:
+            if json.is_object(found) and step in found:
                 found = found[step]
-            elif isinstance(found, list | tuple) and step.isdecimal() and int(step) < len(found):
+            elif json.is_array(found) and step.isdecimal() and int(step) < len(found):
                 found = found[int(step)]
             else:
                 _refuse(self._path, f"it refers to {ref[:100]!r}, which is not in it")
@@ -149,13 +151,13 @@ class _Check:
 def _inside(schema: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Give the schemas in *schema*, each with the keyword under which it stands."""
     for key in _ONE:
-        if isinstance(inner := schema.get(key), Mapping):
+        if json.is_object(inner := schema.get(key)):
             yield key, inner
     for key in _LISTED:
-        if isinstance(several := schema.get(key), list | tuple):
+        if json.is_array(several := schema.get(key)):
             yield from ((key, inner) for inner in several)
     for key in _NAMED:
-        if isinstance(named := schema.get(key), Mapping):
+        if json.is_object(named := schema.get(key)):
             yield from ((key, inner) for inner in named.values())
 
 
