@@ -11,6 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 import hypothesis
+import hypothesis.database
 import pytest
 from blockbuster import BlockBuster
 
@@ -31,13 +32,28 @@ pytest.register_assert_rewrite(
     *{f"tests.{entry.stem}" for entry in Path(__file__).parent.iterdir()}.difference(sys.modules)
 )
 
-# No test may depend on the clock, so neither may an example of one. In CI the same examples run every time: what fails
-# there is the change, and new examples are looked for wherever the suite is run by hand.
+# Two profiles of generated examples: `gate`, the default, and `deep`, which scripts/deep chooses with pytest's option
+# --hypothesis-profile. The gate takes the same few examples every time, so that what fails there is the change and not
+# luck, and so that no database of earlier failures makes two machines differ. A deep run takes many others each time,
+# and remembers in .hypothesis/ what failed. No test sets its own number of examples. No deadline: how long an example
+# takes says more about the machine than about the code.
 hypothesis.settings.register_profile(
-    "local", deadline=None, print_blob=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    "gate",
+    max_examples=25,
+    derandomize=True,
+    database=None,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
-hypothesis.settings.register_profile("ci", hypothesis.settings.get_profile("local"), derandomize=True, database=None)
-hypothesis.settings.load_profile("ci" if OUTER_ENVIRON.get("CI") else "local")
+hypothesis.settings.register_profile(
+    "deep",
+    hypothesis.settings.get_profile("gate"),
+    max_examples=500,
+    derandomize=False,
+    database=hypothesis.database.DirectoryBasedExampleDatabase(Path(__file__).parent.parent / ".hypothesis"),
+)
+hypothesis.settings.load_profile("gate")
 
 
 def pytest_configure() -> None:

@@ -11,7 +11,7 @@ from typing import Any, Self
 import anyio
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from antiphon import Client
@@ -332,7 +332,6 @@ def lost_blocks(message: Message, path: str) -> Iterator[str]:
                 yield path + own
 
 
-@settings(max_examples=100)
 @given(st.lists(_messages, min_size=2, max_size=4))
 def test_whatever_is_lost_is_told_once_and_where_it_is(messages: list[Message]) -> None:
     """The receipt has the path in the caller's request of each thing that stayed behind, whoever left it out."""

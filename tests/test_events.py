@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from antiphon.completion import Choice, Completion
@@ -87,14 +87,12 @@ def completions(draw: st.DrawFn) -> Completion:
 
 
 @given(completions())
-@settings(max_examples=60)
 def test_law_2(completion: Completion) -> None:
     """Any answer that is taken apart and put together is the same answer."""
     laws.check_folding(completion)
 
 
 @given(completions())
-@settings(max_examples=30)
 def test_a_prefix_of_an_answer(completion: Completion) -> None:
     """An answer may be looked at any time on its way, and looking changes nothing."""
     folder = Folder()

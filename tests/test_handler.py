@@ -15,7 +15,7 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from antiphon import ChatCompletion
@@ -736,7 +736,6 @@ letters = st.text("ab", max_size=3)
 
 
 @pytest.mark.anyio
-@settings(max_examples=200)
 @given(
     pieces=st.lists(letters, min_size=1, max_size=8).filter(any),
     stop=st.lists(letters, max_size=3).map(tuple),
@@ -765,7 +764,6 @@ async def test_limits(pieces: list[str], stop: tuple[str, ...], max_tokens: int 
 
 
 @pytest.mark.anyio
-@settings(max_examples=100)
 @given(text=st.text("abc", min_size=1, max_size=12), stop=st.lists(letters, max_size=3).map(tuple), data=st.data())
 async def test_splitting_changes_nothing(text: str, stop: tuple[str, ...], data: st.DataObject) -> None:
     """With `stop` alone, an answer in any pieces is the answer in one."""

@@ -281,7 +281,7 @@ def fuzzed() -> Iterator[Serving]:
         healthy(serving)
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(data=st.binary(max_size=300) | st.composite(_cut_or_spoilt)())
 def test_random_bytes(fuzzed: Serving, data: bytes) -> None:
     """Whatever comes, the connection ends, and what was said is an answer below 500."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from antiphon.completion import Choice, Completion
 from antiphon.events import (
     AudioDelta,
     Event,
@@ -128,6 +129,28 @@ REQUESTS = st.builds(
 # Neutral streams
 
 LOGPROBS = maybe(st.lists(st.fixed_dictionaries({"token": texts, "logprob": laws.numbers}), max_size=2).map(tuple))
+
+
+@st.composite
+def completions(draw: st.DrawFn) -> Completion:
+    """Give answers that the format can tell, their choices in order."""
+    choices = [
+        Choice(
+            index,
+            Message("assistant", draw(assistant_parts()), extra=draw(EXTRAS)),
+            draw(laws.finish_reasons()),
+            extra=draw(EXTRAS),
+        )
+        for index in range(draw(st.integers(1, 3)))
+    ]
+    return Completion(
+        choices=tuple(choices),
+        id=draw(names),
+        model=draw(texts),
+        created=draw(counts),
+        usage=draw(maybe(laws.usages(NAME))),
+        extra=draw(EXTRAS),
+    )
 
 
 @st.composite

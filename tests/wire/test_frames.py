@@ -9,7 +9,7 @@ from zlib import crc32
 
 import pytest
 from botocore.eventstream import EventStreamBuffer
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from antiphon.errors import ResponseTooLargeError, StreamError
@@ -38,7 +38,6 @@ _texts = st.text(max_size=6)
 _frames = st.tuples(st.dictionaries(_texts, _texts, max_size=3), st.binary(max_size=40))
 
 
-@settings(max_examples=60)
 @given(st.lists(_frames, max_size=4), st.lists(st.integers(0, 300), max_size=6))
 def test_there_and_back_in_any_pieces(frames: list[tuple[dict[str, str], bytes]], cuts: list[int]) -> None:
     """What was written is read again, wherever the bytes are split, also by botocore."""

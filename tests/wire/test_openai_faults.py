@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from antiphon.errors import APIError, ResponseTooLargeError, StreamError
@@ -328,7 +328,6 @@ def test_garbage(data: bytes, cuts: list[int], content_type: str) -> None:
     laws.cuts,
     TYPES,
 )
-@settings(max_examples=50)
 def test_damage(data: bytes, damage: list[tuple[int, bytes]], cuts: list[int], content_type: str) -> None:
     """A stream with bytes changed anywhere never makes anything but an answer or an error of the tree."""
     for place, bytes_ in damage:

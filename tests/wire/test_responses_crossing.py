@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 
 from antiphon.completion import Completion
 from antiphon.events import fold, unfold
@@ -168,7 +168,6 @@ def test_to_anthropic_and_back() -> None:
     assert "defaulted $.response_format.name" in nothing
 
 
-@settings(max_examples=50)
 @given(completions())
 def test_answers_reach_a_client_of_chat(completion: Completion) -> None:
     """Text and calls of any answer are the same for a client of Chat Completions, whole and streamed."""
