@@ -9,7 +9,6 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from antiphon.completion import (
     Choice,
@@ -33,6 +32,7 @@ from antiphon.types import (
     ToolCall,
     Usage,
 )
+from tests.vendors import openai
 from tests.wire import laws
 
 TOKEN = {"token": "a", "logprob": -0.5, "bytes": [97], "top_logprobs": []}
@@ -90,7 +90,7 @@ def test_of() -> None:
 
 def test_the_official_types_accept_an_answer() -> None:
     """OpenAI's own types accept the JSON of an answer and find everything in it."""
-    theirs = ChatCompletion.model_validate(FULL.to_dict())
+    theirs = openai.types.chat.ChatCompletion.model_validate(FULL.to_dict())
     message = theirs.choices[0].message
     assert (theirs.id, theirs.object, theirs.created, theirs.model) == ("i", "chat.completion", 7, "m")
     assert (message.role, message.content, message.refusal) == ("assistant", "a", "no")
@@ -111,7 +111,7 @@ def test_the_official_types_accept_an_answer() -> None:
 
 def test_the_official_types_accept_a_chunk() -> None:
     """OpenAI's own types accept the JSON of a chunk and find everything in it."""
-    theirs = ChatCompletionChunk.model_validate(CHUNK.to_dict())
+    theirs = openai.types.chat.ChatCompletionChunk.model_validate(CHUNK.to_dict())
     delta = theirs.choices[0].delta
     assert (theirs.id, theirs.object, theirs.created, theirs.model) == ("i", "chat.completion.chunk", 7, "m")
     assert (delta.role, delta.content, delta.refusal) == ("assistant", "a", "no")
@@ -128,9 +128,9 @@ def test_the_official_types_accept_a_chunk() -> None:
 def test_the_official_types_take_any_finish_reason(reason: FinishReason | None) -> None:
     """Reasons that OpenAI does not have pass through its client, which reads answers without checking them."""
     completion = Completion(choices=(Choice(0, MESSAGE, reason),))
-    assert ChatCompletion.construct(**completion.to_dict()).choices[0].finish_reason == reason
+    assert openai.types.chat.ChatCompletion.construct(**completion.to_dict()).choices[0].finish_reason == reason
     chunk = CompletionChunk("", [ChunkChoice(0, Delta(), reason)], 0, "")
-    assert ChatCompletionChunk.construct(**chunk.to_dict()).choices[0].finish_reason == reason
+    assert openai.types.chat.ChatCompletionChunk.construct(**chunk.to_dict()).choices[0].finish_reason == reason
 
 
 def test_what_is_not_set_is_not_there() -> None:

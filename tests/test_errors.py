@@ -7,7 +7,6 @@ import pickle
 from collections.abc import Callable
 from typing import Any
 
-import openai
 import pytest
 
 from antiphon import errors
@@ -22,6 +21,7 @@ from antiphon.wire.gemini import Gemini
 from antiphon.wire.ollama import Ollama
 from antiphon.wire.openai_chat import OpenAIChat
 from antiphon.wire.responses import Responses
+from tests.vendors import openai
 
 CLASSES = [cls for name in errors.__all__ if isinstance(cls := getattr(errors, name), type)]
 API_CLASSES = [cls for cls in CLASSES if issubclass(cls, errors.APIError)]

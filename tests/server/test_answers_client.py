@@ -7,17 +7,14 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
-import anthropic
-import ollama
-import openai
 import pytest
 
 from antiphon.completion import Choice, Completion
 from antiphon.testing import Upstream
 from antiphon.types import ChatRequest, Message, Reasoning, Text, ToolCall, ToolResult, Usage
-from tests.google_client import genai, types
 from tests.server.clients import CODECS, row
 from tests.serving import Serving
+from tests.vendors import anthropic, genai, ollama, openai
 
 FORMATS = ("openai-responses", "anthropic", "gemini", "ollama", "cohere")
 USAGE = Usage(input_uncached=5, output_visible=7)
@@ -125,12 +122,12 @@ def by_anthropic(server: Serving, model: str, stream: bool) -> tuple[Understood,
 
 def by_google(server: Serving, model: str, stream: bool) -> tuple[Understood, str]:
     """Ask with Google's client in one of its chats, and send it the results."""
-    declared = types.FunctionDeclaration(name="weather", parameters_json_schema=FUNCTION["parameters"])
-    config = types.GenerateContentConfig(tools=[types.Tool(function_declarations=[declared])])
-    with genai.Client(api_key="none", http_options=types.HttpOptions(base_url=server.address)) as client:
+    declared = genai.types.FunctionDeclaration(name="weather", parameters_json_schema=FUNCTION["parameters"])
+    config = genai.types.GenerateContentConfig(tools=[genai.types.Tool(function_declarations=[declared])])
+    with genai.Client(api_key="none", http_options=genai.types.HttpOptions(base_url=server.address)) as client:
         chat = client.chats.create(model=model, config=config)
 
-        def ask(said: Any) -> tuple[list[types.Part], types.GenerateContentResponse]:
+        def ask(said: Any) -> tuple[list[genai.types.Part], genai.types.GenerateContentResponse]:
             frames = list(chat.send_message_stream(said)) if stream else [chat.send_message(said)]
             contents = [candidate.content for frame in frames for candidate in frame.candidates or ()]
             return [part for content in contents if content for part in content.parts or ()], frames[-1]
@@ -140,8 +137,10 @@ def by_google(server: Serving, model: str, stream: bool) -> tuple[Understood, st
         text = "".join(part.text or "" for part in parts if not part.thought)
         asked = [part.function_call for part in parts if part.function_call]
         results = [
-            types.Part(
-                function_response=types.FunctionResponse(id=c.id, name=c.name, response={"output": weather(c.args)})
+            genai.types.Part(
+                function_response=genai.types.FunctionResponse(
+                    id=c.id, name=c.name, response={"output": weather(c.args)}
+                )
             )
             for c in asked
         ]

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import anthropic
 import pytest
-from anthropic.types import TextBlock, ToolUseBlock
 from pydantic import BaseModel
 
 from antiphon.access import AccessKeys, new_key, stored_form
@@ -32,6 +30,7 @@ from tests.server.clients import (
     unknown_name,
 )  # fmt: skip
 from tests.serving import Serving
+from tests.vendors import anthropic
 
 HELLO: Any = [{"role": "user", "content": "hi"}]
 TOOLS: Any = [{"name": "weather", "description": "Tells the weather.", "input_schema": SCHEMA}]
@@ -60,7 +59,7 @@ def client(both: tuple[Serving, Upstream]) -> Iterator[anthropic.Anthropic]:
 def check_text(answer: anthropic.types.Message, text: str) -> None:
     """Fail where *answer* says something else, or tells of other counts than the provider did."""
     (block,) = answer.content
-    assert isinstance(block, TextBlock)
+    assert isinstance(block, anthropic.types.TextBlock)
     assert (block.text, answer.stop_reason, answer.role, answer.type) == (text, "end_turn", "assistant", "message")
     assert (answer.usage.input_tokens, answer.usage.output_tokens) == (USAGE.prompt_tokens, USAGE.completion_tokens)
 
@@ -119,7 +118,7 @@ def test_tool_round_trip(client: anthropic.Anthropic, upstream: Upstream, model:
 
     first = ask(HELLO)
     (call,) = first.content
-    assert isinstance(call, ToolUseBlock)
+    assert isinstance(call, anthropic.types.ToolUseBlock)
     assert (first.stop_reason, call.id, call.name, call.input) == ("tool_use", "call_1", "weather", {"city": "Paris"})
     result = {"type": "tool_result", "tool_use_id": call.id, "content": ask_weather(str(call.input["city"]))}
     turns = [*HELLO, {"role": "assistant", "content": first.content}, {"role": "user", "content": [result]}]

@@ -14,9 +14,9 @@ from antiphon.config import Config
 from antiphon.testing import Fault, Upstream
 from antiphon.types import ChatRequest
 from antiphon.wire.gemini import Gemini
-from tests.google_client import errors, genai, types
 from tests.server.clients import MODELS, PNG, RIGHT, USAGE, ask_weather, listening, reply_to, row, unknown_name
 from tests.serving import Serving
+from tests.vendors import genai
 
 
 class Place(BaseModel):
@@ -30,12 +30,9 @@ def weather(city: str) -> str:
     return ask_weather(city)
 
 
-BY_HAND = types.AutomaticFunctionCallingConfig(disable=True)
-
-
 def calling(server: Serving, key: str = "none") -> genai.Client:
     """Return the client of *server*."""
-    return genai.Client(api_key=key, http_options=types.HttpOptions(base_url=server.address))
+    return genai.Client(api_key=key, http_options=genai.types.HttpOptions(base_url=server.address))
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +42,10 @@ def client(both: tuple[Serving, Upstream]) -> Iterator[genai.Client]:
         yield client
 
 
-def check_text(answer: types.GenerateContentResponse, text: str) -> None:
+def check_text(answer: genai.types.GenerateContentResponse, text: str) -> None:
     """Fail where *answer* says something else, or tells of other counts than the provider did."""
-    (candidate,) = answer.candidates or [types.Candidate()]
-    assert (answer.text, candidate.finish_reason) == (text, types.FinishReason.STOP)
+    (candidate,) = answer.candidates or [genai.types.Candidate()]
+    assert (answer.text, candidate.finish_reason) == (text, genai.types.FinishReason.STOP)
     counts = answer.usage_metadata
     assert counts is not None
     assert (counts.prompt_token_count, counts.candidates_token_count) == (USAGE.prompt_tokens, USAGE.completion_tokens)
@@ -57,7 +54,7 @@ def check_text(answer: types.GenerateContentResponse, text: str) -> None:
 @pytest.mark.parametrize("model", MODELS)
 def test_whole(client: genai.Client, model: str) -> None:
     """A whole answer is the client's own, with its usage."""
-    config = types.GenerateContentConfig(system_instruction="Be brief.", temperature=0.5)
+    config = genai.types.GenerateContentConfig(system_instruction="Be brief.", temperature=0.5)
     check_text(client.models.generate_content(model=model, contents="hi", config=config), "You said: hi")
 
 
@@ -67,8 +64,8 @@ def test_streamed(client: genai.Client, model: str) -> None:
     frames = list(client.models.generate_content_stream(model=model, contents="hi"))
     said = [frame.text for frame in frames if frame.text]
     assert said == ["Hello", " there", ", ", "hi"] if model == "greet/m" else "".join(said) == "You said: hi"
-    (last,) = frames[-1].candidates or [types.Candidate()]
-    assert last.finish_reason == types.FinishReason.STOP
+    (last,) = frames[-1].candidates or [genai.types.Candidate()]
+    assert last.finish_reason == genai.types.FinishReason.STOP
     if model != "greet/m":
         assert frames[-1].usage_metadata is not None
         assert frames[-1].usage_metadata.prompt_token_count == USAGE.prompt_tokens
@@ -88,25 +85,28 @@ async def test_async(both: tuple[Serving, Upstream], model: str) -> None:
 @pytest.mark.parametrize("model", MODELS)
 def test_tool_round_trip(client: genai.Client, upstream: Upstream, model: str, stream: bool) -> None:
     """The client gets the call, sends back what the tool said, and is told the answer."""
-    config = types.GenerateContentConfig(tools=[weather], automatic_function_calling=BY_HAND)
+    by_hand = genai.types.AutomaticFunctionCallingConfig(disable=True)
+    config = genai.types.GenerateContentConfig(tools=[weather], automatic_function_calling=by_hand)
 
-    def ask(contents: list[types.Content]) -> types.Content:
+    def ask(contents: list[genai.types.Content]) -> genai.types.Content:
         if not stream:
             answers = [client.models.generate_content(model=model, contents=list(contents), config=config)]
         else:
             frames = client.models.generate_content_stream(model=model, contents=list(contents), config=config)
             answers = list(frames)
         candidates = [candidate for answer in answers for candidate in answer.candidates or ()]
-        return types.Content(role="model", parts=[p for c in candidates if c.content for p in c.content.parts or ()])
+        return genai.types.Content(
+            role="model", parts=[p for c in candidates if c.content for p in c.content.parts or ()]
+        )
 
-    question = types.Content(role="user", parts=[types.Part(text="Weather?")])
+    question = genai.types.Content(role="user", parts=[genai.types.Part(text="Weather?")])
     said = ask([question])
     (part,) = said.parts or ()
     call = part.function_call
     assert call is not None
     assert (call.id, call.name, call.args) == ("call_1", "weather", {"city": "Paris"})
-    response = types.FunctionResponse(id=call.id, name=call.name, response={"output": ask_weather("Paris")})
-    last = ask([question, said, types.Content(role="user", parts=[types.Part(function_response=response)])])
+    response = genai.types.FunctionResponse(id=call.id, name=call.name, response={"output": ask_weather("Paris")})
+    last = ask([question, said, genai.types.Content(role="user", parts=[genai.types.Part(function_response=response)])])
     assert "".join(part.text or "" for part in last.parts or ()) == RIGHT
     if model == "up/m":
         assert upstream.requests[-1].json["messages"][-1]["tool_call_id"] == "call_1"
@@ -115,7 +115,7 @@ def test_tool_round_trip(client: genai.Client, upstream: Upstream, model: str, s
 @pytest.mark.parametrize("model", MODELS)
 def test_client_calls_functions_itself(client: genai.Client, model: str) -> None:
     """The client's own loop calls a function until the model is done."""
-    config = types.GenerateContentConfig(tools=[weather])
+    config = genai.types.GenerateContentConfig(tools=[weather])
     answer = client.models.generate_content(model=model, contents="Weather?", config=config)
     assert answer.text == 'It is {"result":"sunny"} in Paris.'  # an object is what the client makes of the result
 
@@ -123,7 +123,7 @@ def test_client_calls_functions_itself(client: genai.Client, model: str) -> None
 @pytest.mark.parametrize("model", MODELS)
 def test_structured(client: genai.Client, upstream: Upstream, model: str) -> None:
     """The answer keeps to a schema, and is the client's object."""
-    config = types.GenerateContentConfig(response_mime_type="application/json", response_schema=Place)
+    config = genai.types.GenerateContentConfig(response_mime_type="application/json", response_schema=Place)
     answer = client.models.generate_content(model=model, contents="Where?", config=config)
     assert answer.parsed == Place(city="Paris")
     if model == "up/m":
@@ -134,7 +134,7 @@ def test_structured(client: genai.Client, upstream: Upstream, model: str) -> Non
 @pytest.mark.parametrize("model", MODELS)
 def test_picture(client: genai.Client, model: str) -> None:
     """A picture reaches the provider."""
-    picture = types.Part.from_bytes(data=base64.b64decode(PNG), mime_type="image/png")
+    picture = genai.types.Part.from_bytes(data=base64.b64decode(PNG), mime_type="image/png")
     check_text(client.models.generate_content(model=model, contents=[picture]), f"A picture of {len(PNG)} letters.")
 
 
@@ -145,8 +145,8 @@ def test_same_format_on_both_sides() -> None:
         Serving({"up": row(upstream, "gemini")}) as server,
         calling(server) as client,
     ):
-        settings = [types.SafetySetting(category="HARM_CATEGORY_HARASSMENT", threshold="OFF")]  # type: ignore[arg-type]
-        config = types.GenerateContentConfig(safety_settings=settings, seed=7)
+        settings = [genai.types.SafetySetting(category="HARM_CATEGORY_HARASSMENT", threshold="OFF")]  # type: ignore[arg-type]
+        config = genai.types.GenerateContentConfig(safety_settings=settings, seed=7)
         check_text(client.models.generate_content(model="up/m", contents="hi", config=config), "You said: hi")
         seen = upstream.requests[-1]
         assert seen.path.endswith("/models/m:generateContent")
@@ -162,7 +162,7 @@ def test_same_format_on_both_sides() -> None:
 @pytest.mark.parametrize("model", MODELS)
 def test_counting_where_nobody_can(client: genai.Client, model: str) -> None:
     """A provider that cannot tell how many tokens a request has is a bad request, in words."""
-    with pytest.raises(errors.ClientError, match="no way to") as caught:
+    with pytest.raises(genai.errors.ClientError, match="no way to") as caught:
         client.models.count_tokens(model=model, contents="hi")
     assert (caught.value.code, caught.value.status) == (400, "INVALID_ARGUMENT")
 
@@ -173,7 +173,7 @@ def test_models(client: genai.Client) -> None:
     assert listed.name == "models/up/test-model"
     assert client.models.get(model="up/test-model").name == listed.name
     check_text(client.models.generate_content(model=listed.name, contents="hi"), "You said: hi")
-    with pytest.raises(errors.ClientError, match="up/nothing"):
+    with pytest.raises(genai.errors.ClientError, match="up/nothing"):
         client.models.get(model="up/nothing")
 
 
@@ -195,14 +195,14 @@ def test_errors(client: genai.Client, upstream: Upstream, stream: bool) -> None:
         else:
             client.models.generate_content(model=model, contents=contents, **fields)
 
-    with pytest.raises(errors.ClientError, match="No provider is called") as missing:
+    with pytest.raises(genai.errors.ClientError, match="No provider is called") as missing:
         ask("nobody/m")
     assert (missing.value.code, missing.value.status) == (404, "NOT_FOUND")
-    with pytest.raises(errors.ClientError, match="temperature") as bad:
+    with pytest.raises(genai.errors.ClientError, match="temperature") as bad:
         ask("up/m", config={"http_options": {"extra_body": {"generationConfig": {"temperature": "hot"}}}})
     assert (bad.value.code, bad.value.status) == (400, "INVALID_ARGUMENT")
     upstream.fault = Fault.of_status(429, retry_after="17")
-    with pytest.raises(errors.ClientError, match="status 429") as caught:
+    with pytest.raises(genai.errors.ClientError, match="status 429") as caught:
         ask("up/m")
     assert (caught.value.code, caught.value.status) == (429, "RESOURCE_EXHAUSTED")
 
@@ -212,7 +212,7 @@ def test_error_in_a_stream(client: genai.Client, upstream: Upstream) -> None:
     upstream.fault = Fault.error_inside("out of luck", after=3)
     frames = client.models.generate_content_stream(model="up/m", contents="hi")
     assert next(frames).text
-    with pytest.raises(errors.APIError, match="out of luck"):
+    with pytest.raises(genai.errors.APIError, match="out of luck"):
         list(frames)
 
 
@@ -222,7 +222,7 @@ def test_keys() -> None:
     with listening(Config(keys=AccessKeys({"alice": stored_form(key)}))) as (server, _):
         with calling(server, key) as client:
             check_text(client.models.generate_content(model="own/m", contents="hi"), "You said: hi")
-        with calling(server, "wrong") as client, pytest.raises(errors.ClientError) as caught:
+        with calling(server, "wrong") as client, pytest.raises(genai.errors.ClientError) as caught:
             client.models.generate_content(model="own/m", contents="hi")
         assert (caught.value.code, caught.value.status) == (401, "UNAUTHENTICATED")
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import openai
 import pytest
-from langchain_core.messages import HumanMessage, ToolMessage
-from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 from pydantic import BaseModel, SecretStr
 
 from antiphon.testing import Upstream, vector_of
 from tests.server.clients import MODELS, PICTURE, PNG, RIGHT, USAGE, ask_weather
 from tests.serving import Serving
+from tests.vendors import langchain_core, langchain_openai, openai
 
 
 class Place(BaseModel):
@@ -26,9 +24,11 @@ def weather(city: str) -> str:
     return ask_weather(city)
 
 
-def calling(both: tuple[Serving, Upstream], model: str, **fields: Any) -> ChatOpenAI:
+def calling(both: tuple[Serving, Upstream], model: str, **fields: Any) -> langchain_openai.ChatOpenAI:
     """Return LangChain's model for *model* of the server."""
-    return ChatOpenAI(model=model, base_url=f"{both[0].address}/v1", api_key=SecretStr("none"), max_retries=0, **fields)
+    return langchain_openai.ChatOpenAI(
+        model=model, base_url=f"{both[0].address}/v1", api_key=SecretStr("none"), max_retries=0, **fields
+    )
 
 
 @pytest.mark.parametrize("responses", [False, True])
@@ -58,11 +58,11 @@ async def test_async(both: tuple[Serving, Upstream]) -> None:
 def test_tool_round_trip(both: tuple[Serving, Upstream], model: str, responses: bool) -> None:
     """A bound tool is called, and its result answered."""
     chat = calling(both, model, use_responses_api=responses).bind_tools([weather])
-    question = HumanMessage("Weather?")
+    question = langchain_core.messages.HumanMessage("Weather?")
     said: Any = chat.invoke([question])
     (call,) = said.tool_calls
     assert (call["id"], call["name"], call["args"]) == ("call_1", "weather", {"city": "Paris"})
-    result = ToolMessage(weather(**call["args"]), tool_call_id=call["id"])
+    result = langchain_core.messages.ToolMessage(weather(**call["args"]), tool_call_id=call["id"])
     assert chat.invoke([question, said, result]).text == RIGHT
 
 
@@ -89,12 +89,15 @@ def test_structured_by_a_call(both: tuple[Serving, Upstream]) -> None:
 def test_picture(both: tuple[Serving, Upstream]) -> None:
     """A picture reaches the provider."""
     parts: Any = [{"type": "text", "text": "?"}, {"type": "image_url", "image_url": {"url": PICTURE}}]
-    assert calling(both, "own/m").invoke([HumanMessage(parts)]).text == f"A picture of {len(PNG)} letters."
+    assert (
+        calling(both, "own/m").invoke([langchain_core.messages.HumanMessage(parts)]).text
+        == f"A picture of {len(PNG)} letters."
+    )
 
 
 def test_embeddings(both: tuple[Serving, Upstream]) -> None:
     """Texts go as texts where the client is told not to count tokens itself, and vectors come back."""
-    made = OpenAIEmbeddings(
+    made = langchain_openai.OpenAIEmbeddings(
         model="up/e", base_url=f"{both[0].address}/v1", api_key=SecretStr("none"), check_embedding_ctx_length=False
     )
     texts = ["one", "two words"]

@@ -8,14 +8,13 @@ import json
 from pathlib import Path
 
 import anyio
-import llm
-import openai
 import pytest
 from pydantic import BaseModel
 
 from antiphon.testing import Fault, Upstream
 from tests.server.clients import MODELS, PNG, RIGHT, USAGE, ask_weather
 from tests.serving import Serving
+from tests.vendors import llm, openai
 
 
 class Place(BaseModel):

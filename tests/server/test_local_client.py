@@ -7,9 +7,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import anthropic
-import ollama
-import openai
 import pytest
 
 from antiphon import bridge
@@ -18,10 +15,10 @@ from antiphon.catalog import ProviderRow
 from antiphon.config import Config
 from antiphon.local import DEFAULT_NAME, LocalModel
 from antiphon.resolve import Names
-from tests.google_client import genai, types
 from tests.local_models import local
 from tests.server.clients import SCHEMA
 from tests.serving import Serving
+from tests.vendors import anthropic, genai, ollama, openai
 
 __all__ = ["local"]
 
@@ -108,8 +105,8 @@ def by_anthropic(server: Serving, model: str, stream: bool) -> Asked:
 
 def by_google(server: Serving, model: str, stream: bool) -> Asked:
     """Ask with Google's client."""
-    with genai.Client(api_key="none", http_options=types.HttpOptions(base_url=server.address)) as client:
-        config = types.GenerateContentConfig(temperature=0, max_output_tokens=MOST)
+    with genai.Client(api_key="none", http_options=genai.types.HttpOptions(base_url=server.address)) as client:
+        config = genai.types.GenerateContentConfig(temperature=0, max_output_tokens=MOST)
         if not stream:
             frames = [client.models.generate_content(model=model, contents=ASKED, config=config)]
         else:

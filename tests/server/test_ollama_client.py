@@ -7,7 +7,6 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-import ollama
 import pytest
 
 from antiphon.access import AccessKeys, new_key, stored_form
@@ -27,6 +26,7 @@ from tests.server.clients import (
     unknown_name,
 )  # fmt: skip
 from tests.serving import Serving
+from tests.vendors import ollama
 
 HELLO = [{"role": "user", "content": "hi"}]
 

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import anyio
-import openai
 import pytest
 from pydantic import BaseModel
 
@@ -25,6 +24,7 @@ from antiphon.testing import (
 from antiphon.wire.responses import Responses
 from tests.server.clients import MODELS, PICTURE, PNG, RIGHT, SCHEMA, USAGE, ask_weather, listening, row, unknown_name
 from tests.serving import Serving
+from tests.vendors import openai
 
 HELLO: Any = [{"role": "user", "content": "hi"}]
 TOOLS: Any = [{"type": "function", "function": {"name": "weather", "parameters": SCHEMA, "strict": True}}]

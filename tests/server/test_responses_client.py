@@ -6,9 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-import openai
 import pytest
-from openai.types.responses import ResponseFunctionToolCall
 from pydantic import BaseModel
 
 from antiphon.testing import Fault, Upstream
@@ -26,6 +24,7 @@ from tests.server.clients import (
     unknown_name,
 )
 from tests.serving import Serving
+from tests.vendors import openai
 
 TOOLS: Any = [{"type": "function", "name": "weather", "parameters": SCHEMA, "strict": True}]
 
@@ -86,7 +85,7 @@ def test_tool_round_trip(client: openai.OpenAI, model: str, stream: bool) -> Non
     question = {"role": "user", "content": "Weather?"}
     first = ask([question])
     (call,) = first.output
-    assert isinstance(call, ResponseFunctionToolCall)
+    assert isinstance(call, openai.types.responses.ResponseFunctionToolCall)
     assert (call.call_id, call.name) == ("call_1", "weather")
     result = ask_weather(**json.loads(call.arguments))
     item = {"type": "function_call_output", "call_id": call.call_id, "output": result}

@@ -8,8 +8,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from anthropic.types.beta import BetaMessage
-from anthropic.types.beta.beta_raw_message_stream_event import BetaRawMessageStreamEvent
 from pydantic import TypeAdapter, ValidationError
 
 from antiphon.completion import Completion
@@ -20,6 +18,7 @@ from antiphon.wire import json
 from antiphon.wire.anthropic import Anthropic
 from tests import recordings
 from tests.recordings import Exchange
+from tests.vendors import anthropic
 from tests.wire import laws
 
 CODEC = Anthropic()
@@ -200,7 +199,9 @@ def test_errors(exchanges: list[Exchange]) -> None:
 
 def test_the_client_reads_what_is_written(exchanges: list[Exchange]) -> None:
     """The official client's types find no fault with what is written anew that is not in what was recorded."""
-    frame_type: TypeAdapter[Any] = TypeAdapter(BetaRawMessageStreamEvent)
+    frame_type: TypeAdapter[Any] = TypeAdapter(
+        anthropic.types.beta.beta_raw_message_stream_event.BetaRawMessageStreamEvent
+    )
 
     def check(exchange: Exchange) -> None:
         request, told = request_of(exchange), decoded(exchange)
@@ -209,7 +210,7 @@ def test_the_client_reads_what_is_written(exchanges: list[Exchange]) -> None:
             read = [frame for frame in laws.frames(exchange.content) if frame["type"] != "ping"]
             assert {*faults(frame_type, written)} <= {*faults(frame_type, read)}
         else:
-            message_type = TypeAdapter(BetaMessage)
+            message_type = TypeAdapter(anthropic.types.beta.BetaMessage)
             written = json.decode(CODEC.encode_response(told))
             assert faults(message_type, [written]) == faults(message_type, [json.decode(exchange.content)])
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import anthropic
 import httpx2
 import pytest
 
@@ -25,6 +24,7 @@ from antiphon.events import (
 from antiphon.types import Annotation, ChatRequest, Image, Message, Opaque, Reasoning, Text, ToolCall, Usage
 from antiphon.wire import json
 from antiphon.wire.anthropic import Anthropic
+from tests.vendors import anthropic
 from tests.wire import laws
 
 CODEC = Anthropic()

@@ -6,10 +6,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
-import boto3
 import pytest
-from botocore.config import Config
-from botocore.exceptions import ClientError, EventStreamError
 
 from antiphon.completion import Choice, Completion
 from antiphon.errors import RateLimitError
@@ -25,6 +22,7 @@ from antiphon.events import (
 from antiphon.testing import Fault, Upstream
 from antiphon.types import Annotation, File, Image, Message, Reasoning, Text, ToolCall, ToolName, ToolResult, Usage
 from antiphon.wire.bedrock import Bedrock
+from tests.vendors import boto3, botocore
 
 CODEC = Bedrock()
 MODEL = "us.anthropic.claude-x-v1:0"
@@ -53,7 +51,7 @@ def client(upstream: Upstream) -> Iterator[Any]:
     made = boto3.Session(aws_access_key_id="AKIDEXAMPLE", aws_secret_access_key="secret", region_name="us-east-1")
     base_url = upstream.base_url.removesuffix("/v1")
     client: Any = made.client(
-        "bedrock-runtime", endpoint_url=base_url, config=Config(retries={"total_max_attempts": 1})
+        "bedrock-runtime", endpoint_url=base_url, config=botocore.config.Config(retries={"total_max_attempts": 1})
     )
     yield client
     client.close()
@@ -128,14 +126,14 @@ def test_errors(client: Any, upstream: Upstream) -> None:
         stream = iter(answer)
         assert "messageStart" in next(stream)
         next(stream)
-        with pytest.raises(EventStreamError, match=r"internalServerException.*It broke"):
+        with pytest.raises(botocore.exceptions.EventStreamError, match=r"internalServerException.*It broke"):
             next(stream)
 
 
 def test_a_refused_request(client: Any) -> None:
     """What the codec refuses is a ValidationException with the path of the fault."""
     messages: Any = [{"role": "somebody", "content": []}]
-    with pytest.raises(ClientError, match=r"ValidationException.*messages\[0\]\.role"):
+    with pytest.raises(botocore.exceptions.ClientError, match=r"ValidationException.*messages\[0\]\.role"):
         client.converse(modelId=MODEL, messages=messages)
 
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import cohere
 import httpx
 import pytest
-from cohere.core.api_error import ApiError
 
 from antiphon.completion import Choice, Completion
 from antiphon.testing import Fault, Upstream
 from antiphon.types import Annotation, Image, Message, Opaque, Reasoning, Text, ToolCall, Usage
 from antiphon.wire import json
 from antiphon.wire.cohere import Cohere
+from tests.vendors import cohere
 from tests.wire import laws
 
 CODEC = Cohere()
@@ -79,7 +78,7 @@ def test_errors(client: cohere.ClientV2, upstream: Upstream) -> None:
     last = list(client.chat_stream(model="m", messages=HELLO))[-1]
     assert (last.delta.finish_reason, last.delta.error) == ("ERROR", "overloaded")
     upstream.fault = Fault.of_status(404, '{"id": "r", "message": "model not found"}')
-    with pytest.raises(ApiError) as caught:
+    with pytest.raises(cohere.core.api_error.ApiError) as caught:
         client.chat(model="m", messages=HELLO)
     assert (caught.value.status_code, caught.value.body) == (404, {"id": "r", "message": "model not found"})
 

@@ -7,12 +7,7 @@ from contextlib import closing
 from datetime import UTC, datetime
 from typing import Any
 
-import anthropic
-import boto3
-import cohere
 import httpx
-import ollama
-import openai
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,7 +27,7 @@ from antiphon.wire.ollama import Ollama
 from antiphon.wire.openai_chat import OpenAIChat
 from antiphon.wire.openai_text import OpenAIText
 from antiphon.wire.responses import Responses
-from tests.google_client import genai, types
+from tests.vendors import anthropic, boto3, cohere, genai, ollama, openai
 from tests.wire import gemini_values, laws
 from tests.wire.laws import names
 
@@ -157,7 +152,7 @@ def test_anthropic_without_models() -> None:
 @pytest.mark.parametrize("listing", [Gemini()], indirect=True, ids=[""])
 def test_google_lists(listing: str) -> None:
     """The google-genai client finds names and what can be asked for, and asks for no second page."""
-    with genai.Client(api_key="any", http_options=types.HttpOptions(base_url=listing)) as client:
+    with genai.Client(api_key="any", http_options=genai.types.HttpOptions(base_url=listing)) as client:
         found = list(client.models.list())
     assert [(model.name, model.display_name) for model in found] == [(f"models/{id}", id) for id in IDS]
     assert found[0].supported_actions == ["generateContent", "streamGenerateContent", "countTokens"]
@@ -166,7 +161,7 @@ def test_google_lists(listing: str) -> None:
 @pytest.mark.parametrize("single", [Gemini()], indirect=True, ids=[""])
 def test_google_reads_one(single: str) -> None:
     """The google-genai client reads one model."""
-    with genai.Client(api_key="any", http_options=types.HttpOptions(base_url=single)) as client:
+    with genai.Client(api_key="any", http_options=genai.types.HttpOptions(base_url=single)) as client:
         assert client.models.get(model="openai/gpt-x").name == "models/openai/gpt-x"
 
 
@@ -244,7 +239,7 @@ def test_clients_read_counts() -> None:
         with anthropic.Anthropic(base_url=url, api_key="any") as client:
             assert client.messages.count_tokens(model="m", messages=hello).input_tokens == 7
     with serving(Gemini().encode_token_count(8), Gemini()) as server:
-        options = types.HttpOptions(base_url=server.base_url.removesuffix("/v1"))
+        options = genai.types.HttpOptions(base_url=server.base_url.removesuffix("/v1"))
         with genai.Client(api_key="any", http_options=options) as google:
             assert google.models.count_tokens(model="m", contents="Hello").total_tokens == 8
     with serving(Responses().encode_token_count(9), Responses()) as server:

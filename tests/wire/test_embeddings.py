@@ -10,7 +10,6 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import msgspec
-import openai
 import pytest
 
 from antiphon import AsyncClient, Client
@@ -28,6 +27,7 @@ from antiphon.wire.embeddings import (
     VoyageEmbeddings,
 )
 from tests.recordings import Exchange, exchanges
+from tests.vendors import openai
 
 OPENAI, VOYAGE = OpenAIEmbeddings(), VoyageEmbeddings()
 HOSTS: dict[str, EmbeddingCodec] = {

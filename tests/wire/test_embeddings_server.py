@@ -6,8 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx
-import ollama
-import openai
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,7 +23,7 @@ from antiphon.wire.embeddings import (
     VertexEmbeddings,
     VoyageEmbeddings,
 )
-from tests.google_client import genai, types
+from tests.vendors import genai, ollama, openai
 from tests.wire import laws
 
 BOTH_WAYS: list[Any] = [
@@ -247,8 +245,8 @@ def test_the_google_client() -> None:
     """The google-genai client gets its vectors, and its settings are read."""
     seen: list[EmbeddingRequest] = []
     with httpx.Client(transport=httpx.MockTransport(serving(GeminiEmbeddings(), seen))) as http:
-        with genai.Client(api_key="any", http_options=types.HttpOptions(httpx_client=http)) as client:
-            config = types.EmbedContentConfig(task_type="RETRIEVAL_DOCUMENT", output_dimensionality=3)
+        with genai.Client(api_key="any", http_options=genai.types.HttpOptions(httpx_client=http)) as client:
+            config = genai.types.EmbedContentConfig(task_type="RETRIEVAL_DOCUMENT", output_dimensionality=3)
             contents: Any = TEXTS
             answer = client.models.embed_content(model="ollama/x:1", contents=contents, config=config)
     assert [item.values for item in answer.embeddings or ()] == VECTORS

@@ -8,12 +8,12 @@ from typing import Any
 from zlib import crc32
 
 import pytest
-from botocore.eventstream import EventStreamBuffer
 from hypothesis import given
 from hypothesis import strategies as st
 
 from antiphon.errors import ResponseTooLargeError, StreamError
 from antiphon.wire.frames import FrameDecoder, encode, encode_headers
+from tests.vendors import botocore
 
 HEADERS = {":event-type": "x", ":message-type": "event"}
 FRAME = encode(encode_headers(HEADERS), b'{"a":1}')
@@ -44,7 +44,7 @@ def test_there_and_back_in_any_pieces(frames: list[tuple[dict[str, str], bytes]]
     data = b"".join(encode(encode_headers(headers), payload) for headers, payload in frames)
     places = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
     assert frames == read(*(data[start:end] for start, end in pairwise(places)))
-    buffer = EventStreamBuffer()
+    buffer = botocore.eventstream.EventStreamBuffer()
     buffer.add_data(data)
     assert frames == [(message.headers, message.payload) for message in buffer]
 

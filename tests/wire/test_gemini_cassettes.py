@@ -18,8 +18,8 @@ from antiphon.types import ChatRequest
 from antiphon.wire import json
 from antiphon.wire.gemini import Gemini
 from tests import recordings
-from tests.google_client import types
 from tests.recordings import Exchange
+from tests.vendors import genai
 from tests.wire import laws
 
 CODEC = Gemini()
@@ -218,7 +218,7 @@ def test_the_client_reads_what_is_written(exchanges: list[Exchange]) -> None:
         found: set[Any] = set()
         for value in values:
             try:
-                types.GenerateContentResponse.model_validate(value)
+                genai.types.GenerateContentResponse.model_validate(value)
             except ValidationError as error:
                 found |= {(fault["loc"], fault["type"]) for fault in error.errors()}
         return found

@@ -12,7 +12,7 @@ from antiphon.testing import Answer, Fault, Upstream
 from antiphon.types import Annotation, ChatRequest, Message, Reasoning, Text, ToolCall, ToolResult, Usage
 from antiphon.wire import json
 from antiphon.wire.gemini import Gemini
-from tests.google_client import errors, genai, types
+from tests.vendors import genai
 from tests.wire import laws
 
 CODEC = Gemini()
@@ -41,15 +41,15 @@ ANSWER = Completion(
 def talking(answer: Answer | Callable[[ChatRequest], Answer]) -> Iterator[tuple[genai.Client, Upstream]]:
     """Give a client whose server says *answer*, and the server."""
     with Upstream(answer, codec=CODEC) as upstream:
-        options = types.HttpOptions(base_url=upstream.base_url.removesuffix("/v1"))
+        options = genai.types.HttpOptions(base_url=upstream.base_url.removesuffix("/v1"))
         with genai.Client(api_key="key", http_options=options) as client:
             yield client, upstream
 
 
-def check(content: types.Content | None) -> None:
+def check(content: genai.types.Content | None) -> None:
     """Fail unless *content* is that of `ANSWER`."""
     assert content is not None
-    thought, text, call = content.parts or [types.Part()]
+    thought, text, call = content.parts or [genai.types.Part()]
     assert (thought.text, thought.thought) == ("Hm.", True)
     assert (text.text, text.thought) == ("Yes.", None)
     assert call.function_call is not None
@@ -61,15 +61,15 @@ def test_a_whole_answer() -> None:
     """The client reads a whole answer with its thoughts, text, sources, calls and counts."""
     with talking(ANSWER) as (client, _):
         answer = client.models.generate_content(model="gemini-x", contents="Hello")
-    (candidate,) = answer.candidates or [types.Candidate()]
+    (candidate,) = answer.candidates or [genai.types.Candidate()]
     check(candidate.content)
     assert (candidate.finish_reason, answer.response_id, answer.model_version) == (
-        types.FinishReason.STOP,
+        genai.types.FinishReason.STOP,
         "r",
         "gemini-x",
     )
     assert candidate.grounding_metadata is not None
-    (chunk,) = candidate.grounding_metadata.grounding_chunks or [types.GroundingChunk()]
+    (chunk,) = candidate.grounding_metadata.grounding_chunks or [genai.types.GroundingChunk()]
     assert chunk.web is not None
     assert chunk.web.uri == "https://x.org"
     counts = answer.usage_metadata
@@ -83,9 +83,9 @@ def test_a_stream() -> None:
     with talking(ANSWER) as (client, _):
         frames = list(client.models.generate_content_stream(model="gemini-x", contents="Hello"))
     parts = [part for frame in frames for c in frame.candidates or () if c.content for part in c.content.parts or ()]
-    check(types.Content(parts=parts))
-    last = (frames[-1].candidates or [types.Candidate()])[0]
-    assert last.finish_reason == types.FinishReason.STOP
+    check(genai.types.Content(parts=parts))
+    last = (frames[-1].candidates or [genai.types.Candidate()])[0]
+    assert last.finish_reason == genai.types.FinishReason.STOP
     assert frames[-1].usage_metadata is not None
     assert frames[-1].usage_metadata.total_token_count == 10
 
@@ -94,9 +94,9 @@ def test_an_error_reply() -> None:
     """An error reply is the client's error of its status, with name and words, whole and streamed."""
     fault = {"error": {"code": 404, "message": "No such model.", "status": "NOT_FOUND"}}
     with talking(Fault.of_status(404, json.encode(fault))) as (client, _):
-        with pytest.raises(errors.ClientError) as whole:
+        with pytest.raises(genai.errors.ClientError) as whole:
             client.models.generate_content(model="m", contents="Hello")
-        with pytest.raises(errors.ClientError) as streamed:
+        with pytest.raises(genai.errors.ClientError) as streamed:
             list(client.models.generate_content_stream(model="m", contents="Hello"))
     for error in (whole.value, streamed.value):
         assert (error.code, error.status, error.message) == (404, "NOT_FOUND", "No such model.")
@@ -108,7 +108,7 @@ def test_a_stream_with_a_fault() -> None:
         upstream.fault = Fault.error_inside(after=1)
         frames = client.models.generate_content_stream(model="m", contents="Hello")
         assert next(frames).text == "One"
-        with pytest.raises(errors.APIError):
+        with pytest.raises(genai.errors.APIError):
             list(frames)
 
 
@@ -119,20 +119,22 @@ def test_what_the_client_sends() -> None:
         """Looks."""
         return at
 
-    picture = types.Part.from_bytes(data=b"\xfb\xff", mime_type="image/png")
-    call_part = types.Part(function_call=types.FunctionCall(name="look", args={"at": "x"}), thought_signature=b"sig")
-    answer_part = types.Part.from_function_response(name="look", response={"output": "A cat."})
+    picture = genai.types.Part.from_bytes(data=b"\xfb\xff", mime_type="image/png")
+    call_part = genai.types.Part(
+        function_call=genai.types.FunctionCall(name="look", args={"at": "x"}), thought_signature=b"sig"
+    )
+    answer_part = genai.types.Part.from_function_response(name="look", response={"output": "A cat."})
     history = [
-        types.Content(role="user", parts=[types.Part(text="Hi"), picture]),
-        types.Content(role="model", parts=[call_part]),
-        types.Content(role="user", parts=[answer_part]),
+        genai.types.Content(role="user", parts=[genai.types.Part(text="Hi"), picture]),
+        genai.types.Content(role="model", parts=[call_part]),
+        genai.types.Content(role="user", parts=[answer_part]),
     ]
-    calling = types.FunctionCallingConfig(mode=types.FunctionCallingConfigMode.ANY)
-    config = types.GenerateContentConfig(
+    calling = genai.types.FunctionCallingConfig(mode=genai.types.FunctionCallingConfigMode.ANY)
+    config = genai.types.GenerateContentConfig(
         system_instruction="Be brief.",
-        tools=[look, types.Tool(google_search=types.GoogleSearch())],
-        tool_config=types.ToolConfig(function_calling_config=calling),
-        automatic_function_calling=types.AutomaticFunctionCallingConfig(disable=True),
+        tools=[look, genai.types.Tool(google_search=genai.types.GoogleSearch())],
+        tool_config=genai.types.ToolConfig(function_calling_config=calling),
+        automatic_function_calling=genai.types.AutomaticFunctionCallingConfig(disable=True),
         temperature=0.5,
         top_k=40,
         max_output_tokens=100,
@@ -140,8 +142,8 @@ def test_what_the_client_sends() -> None:
         seed=7,
         response_mime_type="application/json",
         response_schema={"type": "OBJECT", "properties": {"a": {"type": "STRING"}}},
-        thinking_config=types.ThinkingConfig(thinking_budget=512, include_thoughts=True),
-        safety_settings=[types.SafetySetting(category="HARM_CATEGORY_HARASSMENT", threshold="OFF")],  # type: ignore[arg-type]
+        thinking_config=genai.types.ThinkingConfig(thinking_budget=512, include_thoughts=True),
+        safety_settings=[genai.types.SafetySetting(category="HARM_CATEGORY_HARASSMENT", threshold="OFF")],  # type: ignore[arg-type]
     )
     with talking("Hi") as (client, upstream):
         client.models.generate_content(model="gemini-x", contents=list(history), config=config)
@@ -162,7 +164,7 @@ def test_an_answer_read_and_sent_back() -> None:
     """Content that the client got, sent back by it, is what the codec had written."""
     with talking(ANSWER) as (client, upstream):
         answer = client.models.generate_content(model="gemini-x", contents="Hello")
-        content = (answer.candidates or [types.Candidate()])[0].content
+        content = (answer.candidates or [genai.types.Candidate()])[0].content
         client.models.generate_content(model="gemini-x", contents=[content])
     thought, text, call = CODEC.decode_request(upstream.requests[-1].body).messages[0].parts
     assert (thought, text) == (Reasoning("Hm."), Text("Yes."))

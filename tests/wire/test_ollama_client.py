@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import ollama
 import pytest
 
 from antiphon.completion import Choice, Completion
@@ -13,6 +12,7 @@ from antiphon.testing import Fault, Upstream
 from antiphon.types import Image, Message, Reasoning, Text, ToolCall, ToolResult, Usage
 from antiphon.wire import json
 from antiphon.wire.ollama import Ollama
+from tests.vendors import ollama
 from tests.wire import laws
 
 CODEC = Ollama()

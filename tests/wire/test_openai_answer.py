@@ -8,7 +8,6 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from openai.types.chat import ChatCompletion
 
 from antiphon import errors
 from antiphon.completion import Choice, Completion
@@ -18,6 +17,7 @@ from antiphon.wire import json
 from antiphon.wire.openai_answer import decode_completion, decode_usage, encode_completion, encode_usage
 from antiphon.wire.openai_chat import OpenAIChat
 from antiphon.wire.openai_message import NAME
+from tests.vendors import openai
 from tests.wire import laws, openai_shapes
 
 CODEC = OpenAIChat()
@@ -80,7 +80,7 @@ def test_answer() -> None:
     assert completion.usage == Usage(input_uncached=5, output_visible=2)
     assert completion.choices[0].finish_reason == "tool_calls"
     assert completion.extra == {NAME: {"system_fingerprint": "fp"}}
-    assert ChatCompletion.model_validate(json.decode(CODEC.encode_response(completion))).id == "i"
+    assert openai.types.chat.ChatCompletion.model_validate(json.decode(CODEC.encode_response(completion))).id == "i"
 
 
 @pytest.mark.parametrize(

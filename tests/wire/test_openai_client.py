@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import openai
 import pytest
 
 from antiphon.completion import Choice, Completion
@@ -13,6 +12,7 @@ from antiphon.testing import Fault, Upstream
 from antiphon.types import Message, Reasoning, Text, Tool, ToolCall, Usage
 from antiphon.wire import json
 from antiphon.wire.openai_chat import OpenAIChat
+from tests.vendors import openai
 
 CODEC = OpenAIChat()
 PARTS = (Reasoning("Hm."), Text("I will look."), ToolCall("call_1", "f", '{"x":1}'))

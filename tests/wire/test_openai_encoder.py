@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import openai
 import pytest
-from openai.types.chat import ChatCompletionChunk
 
 from antiphon.errors import RateLimitError, StreamError
 from antiphon.events import (
@@ -28,6 +26,7 @@ from antiphon.events import (
     unfold,
 )
 from antiphon.types import Audio, ChatRequest, Image, Opaque, Reasoning, Text, Usage
+from tests.vendors import openai
 from tests.wire import laws
 from tests.wire.openai_chunks import (
     CODEC,
@@ -197,10 +196,10 @@ class Response:
         """Do nothing."""
 
 
-def read_by_the_client(data: bytes) -> list[ChatCompletionChunk]:
+def read_by_the_client(data: bytes) -> list[openai.types.chat.ChatCompletionChunk]:
     """Return what the official client makes of a stream."""
     with openai.OpenAI(api_key="none", base_url="http://127.0.0.1") as client:
-        return [*openai.Stream(cast_to=ChatCompletionChunk, response=Response(data), client=client)]  # type: ignore[arg-type]
+        return [*openai.Stream(cast_to=openai.types.chat.ChatCompletionChunk, response=Response(data), client=client)]  # type: ignore[arg-type]
 
 
 def test_the_official_client_reads_it() -> None:
@@ -221,7 +220,7 @@ def test_the_official_client_reads_it() -> None:
     chunks = read_by_the_client(data)
     assert len(chunks) == len(laws.frames(data))
     for one, frame in zip(chunks, laws.frames(data), strict=True):
-        ChatCompletionChunk.model_validate(frame)
+        openai.types.chat.ChatCompletionChunk.model_validate(frame)
         assert one.model_dump(exclude_unset=True) == frame
     assert chunks[-1].usage is not None
     assert chunks[-1].usage.total_tokens == 10

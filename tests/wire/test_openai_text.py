@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import openai
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,6 +29,7 @@ from antiphon.types import ChatRequest, Message, Part, Reasoning, Refusal, Text,
 from antiphon.wire import json
 from antiphon.wire.openai_chat import OpenAIChat
 from antiphon.wire.openai_text import MAX_TOKENS, OpenAIText
+from tests.vendors import openai
 from tests.wire import laws
 
 DIALECT: Any = OpenAIText()

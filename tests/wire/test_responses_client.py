@@ -6,14 +6,7 @@ import json as stdlib_json
 from collections.abc import Iterator
 from typing import Any
 
-import openai
 import pytest
-from openai.types.responses import (
-    ResponseFunctionToolCall,
-    ResponseOutputMessage,
-    ResponseOutputText,
-    ResponseReasoningItem,
-)
 from pydantic import BaseModel
 
 from antiphon.completion import Choice, Completion
@@ -34,6 +27,7 @@ from antiphon.types import (
     Usage,
 )
 from antiphon.wire.responses import Responses
+from tests.vendors import openai
 from tests.wire import laws
 from tests.wire.responses_values import plain
 
@@ -66,11 +60,11 @@ ANSWER = Completion(choices=(Choice(0, Message("assistant", PARTS), "tool_calls"
 def check(response: Any) -> None:
     """Fail where *response* is not what `ANSWER` says."""
     thought, message, call = response.output
-    assert isinstance(thought, ResponseReasoningItem)
+    assert isinstance(thought, openai.types.responses.ResponseReasoningItem)
     assert ([part.text for part in thought.summary], thought.encrypted_content) == (["Hm."], "gAAA")
-    assert isinstance(message, ResponseOutputMessage)
+    assert isinstance(message, openai.types.responses.ResponseOutputMessage)
     (text,) = message.content
-    assert isinstance(text, ResponseOutputText)
+    assert isinstance(text, openai.types.responses.ResponseOutputText)
     assert text.text == "Yes."
     assert text.annotations[0].to_dict() == {
         "type": "url_citation",
@@ -79,7 +73,7 @@ def check(response: Any) -> None:
         "start_index": 0,
         "end_index": 3,
     }
-    assert isinstance(call, ResponseFunctionToolCall)
+    assert isinstance(call, openai.types.responses.ResponseFunctionToolCall)
     assert (call.call_id, call.name, call.arguments) == ("call_1", "f", '{"x":1}')
     assert (response.id, response.model, response.status, response.output_text) == ("r", "m", "completed", "Yes.")
     usage = response.usage
