@@ -6,6 +6,7 @@ Together they take longer to import than most files of tests to run, and each wo
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -34,10 +35,10 @@ class Later:
         if name.startswith(("_", "pytest")):  # pytest looks at whatever a module holds
             raise AttributeError(name)
         with warnings.catch_warnings(**({"action": "ignore"} if self._warns else {})):
-            try:
-                found = getattr(importlib.import_module(self._name), name)
-            except AttributeError:
-                found = importlib.import_module(f"{self._name}.{name}")
+            module = importlib.import_module(self._name)
+            if not hasattr(module, name) and importlib.util.find_spec(f"{self._name}.{name}"):
+                importlib.import_module(f"{self._name}.{name}")
+        found = getattr(module, name)
         setattr(self, name, found)
         return found
 
