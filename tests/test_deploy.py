@@ -175,6 +175,19 @@ class TestContainerfile:
         assert {"serve", "local"} <= extras.keys()
         assert ("ARG", "EXTRAS=serve") in LINES
 
+    @pytest.mark.parametrize("extras", ["serve", "serve,local"])
+    def test_packages_are_pinned_by_hash(self, extras: str) -> None:
+        """Each package of a container has its version from requirements.lock, and the hashes of its files."""
+        pinned = {line.partition(" ")[0] for line in (ROOT / "requirements.lock").read_text().splitlines()}
+        entries = re.findall(
+            r"(?m)^(\S.*==\S+(?: ;[^\\]*)?) \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)",
+            (DEPLOY / "locks" / f"{extras}.lock").read_text(),
+        )
+        names = {name.partition("==")[0] for name, _ in entries}
+        assert {"anyio", "uvicorn", *(["xllamacpp"] if "local" in extras else [])} <= names
+        assert {name.partition(" ")[0] for name, _ in entries} <= pinned
+        assert any("--require-hashes" in rest and "/tmp/locks/$EXTRAS.lock" in rest for _, rest in LINES)
+
     def test_is_nobody(self) -> None:
         """The last user is a number above those of people, so that an orchestrator can tell that it is not root."""
         user, _, group = last("USER").partition(":")
