@@ -87,6 +87,8 @@ class _Candidate:
 class _Events(sse.SSEDecoder):
     """Server-sent events, and among them objects on lines of their own, which end as events do."""
 
+    _drops_other_lines = False
+
     __slots__ = ("_bare",)
 
     def __init__(self) -> None:

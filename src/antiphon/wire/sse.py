@@ -14,6 +14,7 @@ blank line; whoever parses it finds out whether it is whole.
 from __future__ import annotations
 
 import re
+from typing import ClassVar
 
 from antiphon.errors import ResponseTooLargeError
 
@@ -34,6 +35,9 @@ _BLANK = re.compile(rb"\n{3,}")
 
 class SSEDecoder:
     """Splits the bytes of one body into `(event name, data)`; the name is `""` where none was sent."""
+
+    _drops_other_lines: ClassVar[bool] = True
+    """Whether comments and unknown fields are taken out before lines are looked at one by one."""
 
     __slots__ = ("_counted", "_data", "_held", "_limit", "_name", "_size", "_skip_lf", "_started", "_tail")
 
@@ -101,7 +105,8 @@ class SSEDecoder:
         """Take every line that is complete, and return the one that is not."""
         if b"\n\n\n" in data:
             data = _BLANK.sub(b"\n\n", data)
-        if data[:1] not in (b"d", b"e") or b"\n:" in data or b"\nid" in data:
+        drop_others = self._drops_other_lines
+        if drop_others and (data[:1] not in (b"d", b"e") or b"\n:" in data or b"\nid" in data):
             data = _OTHER.sub(b"", data)
         lines = data.split(b"\n")
         last = lines.pop()
@@ -112,7 +117,7 @@ class SSEDecoder:
                 self._dispatch(events)
             elif line[:7] == b"event: ":
                 self._name = line[7:]
-            elif line[:4] == b"data" or line[:5] == b"event":
+            elif not drop_others or line[:4] == b"data" or line[:5] == b"event":
                 self._field(line)
         return last
 
