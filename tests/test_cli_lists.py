@@ -241,7 +241,8 @@ except SystemExit:
     loaded = {name.partition(".")[0] for name in sys.modules}
     assert not loaded & {"rich", "xllamacpp", "msgspec", "anyio", "asyncio", "ssl"}, loaded
     loaded = {name for name in sys.modules if name.startswith("antiphon.")}
-    assert loaded == {"antiphon.cli", "antiphon.cli.logs", "antiphon.cli.terminal", "antiphon.errors"}, loaded
+    modules = {"hang_up", "logs", "terminal"}
+    assert loaded == {"antiphon.cli", "antiphon.errors", *(f"antiphon.cli.{name}" for name in modules)}, loaded
 """
         environ = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environ, check=False)

@@ -305,7 +305,8 @@ def _process(*, debug: bool) -> Generator[tuple[subprocess.Popen[bytes], Connect
             environment = {**os.environ, "GGML_NO_BACKTRACE": "1"}
             code = _CODE.format(path=sys.path, handle=handle, parent=os.getpid())
             passed: dict[str, Any]
-            if sys.platform == "win32":  # pragma: no cover - the suite is measured on POSIX systems
+            # The suite is measured on POSIX systems.
+            if sys.platform == "win32":  # pragma: no cover
                 os.set_handle_inheritable(handle, True)
                 passed = {"close_fds": False}
             else:
