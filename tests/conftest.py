@@ -100,14 +100,15 @@ def _surroundings(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _old_objects_are_left_alone() -> None:
-    """Take what earlier modules left alive out of what the garbage collector looks at, `leaks` with it.
+def _old_objects_are_left_alone() -> Iterator[None]:
+    """Take what was alive before a module's tests out of what the garbage collector looks at, `leaks` with it.
 
     A million objects of imported modules and collected tests are no leak of a test, and to walk them all, as `no_leaks`
     does several times a test, took half of the suite's time.
     """
-    gc.collect()
     gc.freeze()
+    yield
+    gc.collect()  # what a module's tests left unclosed is said of that module
 
 
 @pytest.fixture(scope="session")

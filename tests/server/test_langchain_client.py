@@ -12,6 +12,11 @@ from tests.server.clients import MODELS, PICTURE, PNG, RIGHT, USAGE, ask_weather
 from tests.serving import Serving
 from tests.vendors import langchain_core, langchain_openai, openai
 
+# LangChain never closes the clients that it makes, so Python finds their connections open when it clears up.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Exception ignored in. <(function _SelectorTransport|socket.socket):pytest.PytestUnraisableExceptionWarning"
+)
+
 
 class Place(BaseModel):
     """Where somebody is."""
