@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from antiphon.errors import APIError
-from antiphon.wire.listing import listed_models, timestamp, token_count, unix_time
+from antiphon.wire.listing import listed_models, token_count
+from antiphon.wire.times import timestamp, unix_time
 
 
 class Told(APIError):

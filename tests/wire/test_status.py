@@ -91,8 +91,15 @@ def test_should_retry(code: int, header: str, retryable: bool) -> None:
         ({"retry-after": "Wed, 99 Oct 2015 07:28:00 GMT"}, None),
         ({"retry-after": "Wed, 21 Oct 99999 07:28:00 GMT"}, None),
         ({"retry-after": "1, 2"}, None),
+        ({"retry-after": "Mon, 1 Jan 99999999999999999999 00:00:00 GMT"}, None),
+        ({"retry-after": "Mon, 1 Jan 2027 00:00:99999999999999999999 GMT"}, None),
+        ({"retry-after": "Mon, 1 Jan 2027 00:00:00 +99999999999999999999"}, None),
+        ({"retry-after": "9" * 5000}, None),
+        ({"retry-after": "-inf"}, None),
+        ({"retry-after": "1e308"}, status.MAX_RETRY_AFTER),
+        ({"retry-after-ms": "1e308"}, status.MAX_RETRY_AFTER),
     ],
-    ids=repr,
+    ids=lambda value: repr(value)[:60],
 )
 def test_retry_after(headers: dict[str, str], expected: float | None) -> None:
     """A hint is read as milliseconds, seconds or a date, and no longer than a day; a malformed one is none."""
@@ -215,9 +222,19 @@ def test_excerpt(body: bytes | str, expected: str) -> None:
         (errors.StreamError(""), 502),
         (errors.StreamError("", status=200), 502),
         (errors.APIError("", status=400), 400),
+        (errors.APIStatusError("", status=599), 599),
+        *((errors.APIStatusError("", status=odd), 502) for odd in (-1, 0, 100, 204, 302, 399, 600, 999, 10**9)),
     ],
     ids=repr,
 )
 def test_http_status(error: errors.APIError, expected: int) -> None:
-    """A server passes on the provider's error status, and has 504 and 502 for faults without one."""
+    """A server passes on the provider's error status, and has 504 and 502 for faults without one that HTTP has."""
     assert expected == status.http_status(error)
+
+
+@pytest.mark.parametrize("wait", [float("inf"), float("-inf"), float("nan"), -5.0, 1e300, 10**400], ids=repr)
+def test_any_wait_of_an_error_can_be_written(wait: float) -> None:
+    """A program's own error may ask to wait any time: what no client could wait is left out or cut."""
+    reply = status.error_reply(errors.RateLimitError("", status=429, retry_after=wait), {})
+    told = reply.headers.get("retry-after")
+    assert told is None or 0 <= int(told) <= status.MAX_RETRY_AFTER

@@ -30,8 +30,9 @@ from antiphon.wire.anthropic_message import NAME, NOTES
 from antiphon.wire.anthropic_request import DEFAULT_MAX_TOKENS, decode_request, encode_request
 from antiphon.wire.anthropic_stream import StreamDecoder
 from antiphon.wire.codec import Decoder, Encoder, Headers, HTTPReply, HTTPRequest, ListedModel
-from antiphon.wire.listing import listed_models, timestamp, token_count
+from antiphon.wire.listing import listed_models, token_count
 from antiphon.wire.status import error_reply, excerpt, status_error, words
+from antiphon.wire.times import timestamp
 from antiphon.wire.whole import AnyDecoder, WholeDecoder
 
 __all__ = ["Anthropic"]

@@ -23,8 +23,8 @@ from antiphon.types import Annotation, FinishReason, Message, Part, Text, ToolCa
 from antiphon.wire import json, patch, read
 from antiphon.wire.codec import Headers
 from antiphon.wire.gemini_message import NAME, NOTES, Ids, Writer, decode_content
-from antiphon.wire.listing import timestamp, unix_time
-from antiphon.wire.status import MAX_RETRY_AFTER, RETRYABLE, excerpt, http_status, status_error, words
+from antiphon.wire.status import RETRYABLE, excerpt, http_status, status_error, wait_seconds, words
+from antiphon.wire.times import timestamp, unix_seconds
 
 __all__ = [
     "blocked",
@@ -300,7 +300,7 @@ def head_of(source: _Object) -> _Object:
     return {
         "id": json.text(source.get("responseId")) or "",
         "model": json.text(source.get("modelVersion")) or "",
-        "created": unix_time(source.get("createTime")),
+        "created": unix_seconds(source.get("createTime")),
         "extra": NOTES.unknown(said, _TOP),
     }
 
@@ -312,8 +312,8 @@ def encode_head(answer: Any) -> _Object:
         result["modelVersion"] = answer.model
     if answer.id:
         result["responseId"] = answer.id
-    if answer.created:
-        result["createTime"] = timestamp(answer.created)
+    if created := unix_seconds(answer.created):
+        result["createTime"] = timestamp(created)
     return json.merged(result, NOTES.own_extra(answer))
 
 
@@ -418,10 +418,7 @@ def _detail(inner: _Object, key: str) -> str | None:
 
 def _seconds(delay: str) -> float | None:
     """Read a duration as protocol buffers write it, `34.5s`."""
-    try:
-        return min(max(0.0, float(delay.removesuffix("s"))), MAX_RETRY_AFTER)
-    except ValueError:
-        return None
+    return wait_seconds(delay.removesuffix("s"))
 
 
 def error_inside(source: Any) -> StreamError:
@@ -453,7 +450,7 @@ def encode_error(error: APIError) -> _Object:
         "message": error.message,
         "status": kind or ("INVALID_ARGUMENT" if status < 500 else "INTERNAL"),
     }
-    if error.retry_after is not None:
-        hint = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": f"{error.retry_after:g}s"}
+    if (wait := wait_seconds(error.retry_after)) is not None:
+        hint = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": f"{wait:g}s"}
         said["details"] = [hint]
     return {"error": said}

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
 from antiphon.errors import APIError
 from antiphon.wire import json
 from antiphon.wire.codec import ListedModel
 from antiphon.wire.status import excerpt, words
+from antiphon.wire.times import unix_seconds
 
 __all__ = [
     "ListedModel",
@@ -17,9 +17,7 @@ __all__ = [
     "listed_models",
     "openai_model",
     "openai_models",
-    "timestamp",
     "token_count",
-    "unix_time",
 ]
 
 Told: TypeAlias = Callable[[dict[str, Any]], APIError]
@@ -93,32 +91,12 @@ def _name(item: Any, body: bytes) -> str:
 
 def _made(item: dict[str, Any]) -> int:
     for key in _TIMES:
-        if made := json.integer(item.get(key)) or unix_time(item.get(key)):
+        if made := unix_seconds(item.get(key)):
             return made
     return 0
 
 
-def unix_time(text: object) -> int:
-    """Return the Unix time in seconds of an RFC 3339 timestamp, fractions cut off; 0 for anything else."""
-    if not isinstance(text, str):
-        return 0
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        return 0
-    return int(moment.timestamp()) if moment.tzinfo is not None else 0
-
-
 # Writing
-
-
-def timestamp(seconds: int) -> str:
-    """Return the RFC 3339 timestamp of a Unix time; one beyond the year 9999, such as of milliseconds, is told as 0."""
-    try:
-        moment = datetime.fromtimestamp(seconds, UTC)
-    except (ValueError, OverflowError, OSError):
-        moment = datetime.fromtimestamp(0, UTC)
-    return moment.isoformat().replace("+00:00", "Z")
 
 
 def openai_models(models: Iterable[ListedModel]) -> bytes:

@@ -20,12 +20,13 @@ from antiphon.events import Event
 from antiphon.types import ChatRequest
 from antiphon.wire import json, read
 from antiphon.wire.codec import Decoder, Encoder, Headers, HTTPReply, HTTPRequest, ListedModel
-from antiphon.wire.listing import listed_models, timestamp
+from antiphon.wire.listing import listed_models
 from antiphon.wire.ollama_answer import decode_completion, encode_completion, error_inside, error_object
 from antiphon.wire.ollama_message import NAME
 from antiphon.wire.ollama_request import decode_request, encode_request
 from antiphon.wire.ollama_stream import StreamDecoder, StreamEncoder
 from antiphon.wire.status import error_reply, excerpt, status_error, words
+from antiphon.wire.times import timestamp
 from antiphon.wire.whole import BYTE_ORDER_MARK, MAX_BODY, WholeDecoder
 
 __all__ = ["Ollama"]

@@ -10,7 +10,6 @@ Sources, read 2026-11-23: ollama 0.6.3 (`_types.py`), wire-formats.md, 4.5, 4.9 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from typing import Any
 
 from antiphon.completion import Choice, Completion
@@ -28,9 +27,9 @@ from antiphon.events import (
 )
 from antiphon.types import FinishReason, Image, Message, Text, ToolCall, Usage
 from antiphon.wire import json, patch, read
-from antiphon.wire.listing import unix_time
 from antiphon.wire.ollama_message import NOTES, Calls, Writer, call_object, decode_message
 from antiphon.wire.status import words
+from antiphon.wire.times import timestamp, unix_seconds
 
 __all__ = [
     "DURATIONS",
@@ -44,7 +43,6 @@ __all__ = [
     "error_object",
     "finish_reason",
     "line",
-    "timestamp",
 ]
 
 DURATIONS = ("total_duration", "load_duration", "prompt_eval_duration", "eval_duration")
@@ -86,15 +84,6 @@ def _encode_usage(usage: Usage | None) -> dict[str, Any]:
     return {**{key: value for key, value in NOTES.own_extra(usage).items() if key in DURATIONS}, **told}
 
 
-def timestamp(seconds: int) -> str:
-    """Return the RFC 3339 text of a Unix time, that of 0 for one beyond the calendar."""
-    try:
-        moment = datetime.fromtimestamp(seconds, UTC)
-    except (ValueError, OverflowError, OSError):
-        moment = datetime.fromtimestamp(0, UTC)
-    return moment.isoformat().replace("+00:00", "Z")
-
-
 def calls_of(source: dict[str, Any]) -> Calls:
     """Return where to note the calls of an answer; ids made up for them differ from answer to answer."""
     made = "".join(filter(str.isalnum, json.text(source.get("created_at")) or ""))
@@ -117,7 +106,7 @@ def decode_completion(source: dict[str, Any]) -> Completion:
     completion = Completion(
         choices=(Choice(0, _with_logprobs(message, source), reason, native),),
         model=read.text(source, "model", "$") or "",
-        created=unix_time(source.get("created_at")),
+        created=unix_seconds(source.get("created_at")),
         usage=decode_usage(source),
         extra=NOTES.unknown({key: value for key, value in source.items() if value is not None}, TOP),
     )
@@ -141,7 +130,11 @@ def encode_completion(completion: Completion) -> dict[str, Any]:
 
 
 def _encode_top(completion: Completion) -> dict[str, Any]:
-    result: dict[str, Any] = {"model": completion.model, "created_at": timestamp(completion.created), "done": True}
+    result: dict[str, Any] = {
+        "model": completion.model,
+        "created_at": timestamp(unix_seconds(completion.created)),
+        "done": True,
+    }
     if completion.choices:
         choice = completion.choices[0]
         if choice.finish_reason is not None:

@@ -30,7 +30,6 @@ from antiphon.events import (
 )
 from antiphon.types import Image, Message, Patch, Reasoning, Text, ToolCall, Usage
 from antiphon.wire import json, ndjson, patch
-from antiphon.wire.listing import unix_time
 from antiphon.wire.node import call_input, growing
 from antiphon.wire.ollama_answer import (
     TOP,
@@ -40,10 +39,10 @@ from antiphon.wire.ollama_answer import (
     error_object,
     finish_reason,
     line,
-    timestamp,
 )
 from antiphon.wire.ollama_message import NAME, NOTES, Calls, decode_message
 from antiphon.wire.status import excerpt
+from antiphon.wire.times import timestamp, unix_seconds
 
 __all__ = ["StreamDecoder", "StreamEncoder"]
 
@@ -133,7 +132,7 @@ class StreamDecoder:
         if self._calls is None:
             self._calls = calls_of(frame)
             self._model = json.text(frame.get("model")) or ""
-            made.append(Start(model=self._model, created=unix_time(frame.get("created_at")), extra=extra))
+            made.append(Start(model=self._model, created=unix_seconds(frame.get("created_at")), extra=extra))
         elif extra is not None:
             made.append(Start(extra=extra))
         if (source := frame.get("message")) is not None:
@@ -268,7 +267,7 @@ class StreamEncoder:
         """Write a line in the codec's own way; the first one also says what the answer begins with."""
         told = events if self._begun else (self._start, *events)
         self._begun = True
-        frame = {**line(told, self._start.model), "created_at": timestamp(self._start.created)}
+        frame = {**line(told, self._start.model), "created_at": timestamp(unix_seconds(self._start.created))}
         return ndjson.encode(json.encode(frame))
 
     def _end(self, event: End) -> Iterator[bytes]:

@@ -25,6 +25,7 @@ from antiphon.wire.openai_message import (
     with_form,
 )
 from antiphon.wire.status import RETRYABLE, excerpt, words
+from antiphon.wire.times import unix_seconds
 
 __all__ = [
     "decode_completion",
@@ -162,7 +163,7 @@ def decode_completion(source: dict[str, Any], *, exact: bool = True) -> Completi
         ),
         id=id,
         model=json.text(source.get("model")) or "",
-        created=json.integer(source.get("created")) or 0,
+        created=unix_seconds(source.get("created")),
         usage=decode_usage(usage, exact=exact) if usage else None,
         extra=unknown(source, _TOP),
     )
@@ -214,7 +215,7 @@ def _encode_top(completion: Completion) -> dict[str, Any]:
     result: dict[str, Any] = {
         "id": completion.id,
         "object": "chat.completion",
-        "created": completion.created,
+        "created": unix_seconds(completion.created),
         "model": completion.model,
     }
     if completion.usage is not None:

@@ -30,6 +30,7 @@ from antiphon.types import Audio, Opaque, Part, Reasoning, Text
 from antiphon.wire import json
 from antiphon.wire.openai_answer import encode_usage
 from antiphon.wire.openai_message import NAME, encode_annotation, own_extra
+from antiphon.wire.times import unix_seconds
 
 __all__ = ["chunk_of"]
 
@@ -43,7 +44,7 @@ def chunk_of(start: Start, events: Iterable[Event]) -> dict[str, Any]:
     result: dict[str, Any] = {
         "id": start.id,
         "object": "chat.completion.chunk",
-        "created": start.created,
+        "created": unix_seconds(start.created),
         "model": start.model,
     }
     choices: dict[int, dict[str, Any]] = {}

@@ -58,6 +58,7 @@ from antiphon.wire.openai_message import (
 )
 from antiphon.wire.openai_template import Template
 from antiphon.wire.status import excerpt
+from antiphon.wire.times import unix_seconds
 
 __all__ = ["StreamDecoder", "StreamEncoder"]
 
@@ -215,7 +216,7 @@ class StreamDecoder:
         }
         known = self._start or Start()
         id, model = json.text(chunk.get("id")) or "", json.text(chunk.get("model")) or ""
-        created = json.integer(chunk.get("created")) or 0
+        created = unix_seconds(chunk.get("created"))
         if self._start is None or told or (id, model, created) != (known.id, known.model, known.created):
             self._told |= told
             self._start = Start(id=id, model=model, created=created, extra=extra_of(told))

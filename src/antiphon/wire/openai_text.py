@@ -26,6 +26,7 @@ from antiphon.wire.openai_answer import encode_usage, error_object
 from antiphon.wire.openai_message import own_extra
 from antiphon.wire.openai_request import decode_request
 from antiphon.wire.status import error_reply
+from antiphon.wire.times import unix_seconds
 
 __all__ = ["MAX_TOKENS", "OpenAIText"]
 
@@ -146,7 +147,7 @@ def _object(start: Start, choices: list[dict[str, Any]], usage: Usage | None) ->
     result: dict[str, Any] = {
         "id": id if id.startswith("cmpl-") or not id else f"cmpl-{id}",
         "object": "text_completion",
-        "created": start.created,
+        "created": unix_seconds(start.created),
         "model": start.model,
         "choices": choices,
     }

@@ -20,6 +20,7 @@ from antiphon.types import FinishReason, Message, Part, Refusal, ToolCall, Usage
 from antiphon.wire import json, patch, read
 from antiphon.wire.responses_message import NOTES, Writer, decode_output
 from antiphon.wire.status import RETRYABLE, excerpt, words
+from antiphon.wire.times import unix_seconds
 from antiphon.wire.whole import with_received
 
 __all__ = [
@@ -29,7 +30,6 @@ __all__ = [
     "error_fields",
     "error_inside",
     "response_object",
-    "unix_seconds",
 ]
 
 _INCOMPLETE: dict[str, FinishReason] = {
@@ -147,11 +147,6 @@ def decode_completion(source: dict[str, Any], *, called: bool = False) -> Comple
     return NOTES.with_form(completion, _encode_top(completion), {k: v for k, v in source.items() if k != "output"})
 
 
-def unix_seconds(value: Any) -> int:
-    """Return a Unix time as an integer; some servers write it with a fraction. 0 for anything else."""
-    return int(value) if _is_number(value) and abs(value) < 1e15 else 0
-
-
 def _is_number(value: object) -> TypeGuard[float]:
     return type(value) is int or type(value) is float
 
@@ -185,7 +180,7 @@ def response_object(completion: Completion, choice: Choice | None) -> dict[str, 
     result: dict[str, Any] = {
         "id": completion.id,
         "object": "response",
-        "created_at": completion.created,
+        "created_at": unix_seconds(completion.created),
         "status": "in_progress",
         "error": None,
         "incomplete_details": None,

@@ -37,9 +37,10 @@ from antiphon.events import (
 )
 from antiphon.types import Patch, Reasoning, Refusal, Text, ToolCall, Usage
 from antiphon.wire import json, read, sse
-from antiphon.wire.responses_answer import decode_completion, error_inside, unix_seconds
+from antiphon.wire.responses_answer import decode_completion, error_inside
 from antiphon.wire.responses_message import BREAK, CALLS, NAME, decode_output
 from antiphon.wire.status import excerpt
+from antiphon.wire.times import unix_seconds
 
 __all__ = ["StreamDecoder"]
 

@@ -26,6 +26,7 @@ __all__ = [
     "http_status",
     "retry_after",
     "status_error",
+    "wait_seconds",
     "words",
 ]
 
@@ -78,21 +79,22 @@ def retry_after(headers: Headers) -> float | None:
 
     A hint beyond `MAX_RETRY_AFTER`, such as a date many years ahead, is cut to that.
     """
-    milliseconds = _number(headers.get("retry-after-ms"))
+    milliseconds = wait_seconds(headers.get("retry-after-ms"), unit=0.001)
     value = headers.get("retry-after", "")
-    seconds = _number(value) if milliseconds is None else milliseconds / 1000
-    if seconds is None:
-        seconds = _seconds_until(value)
-    return None if seconds is None else min(seconds, MAX_RETRY_AFTER)
+    seconds = wait_seconds(value) if milliseconds is None else milliseconds
+    return wait_seconds(_seconds_until(value)) if seconds is None else seconds
 
 
-def _number(value: str | None) -> float | None:
-    """Return a hint as a number, no less than 0; a malformed hint is no hint."""
+def wait_seconds(value: str | float | None, *, unit: float = 1.0) -> float | None:
+    """Return a hint how long to wait, in units of *unit* seconds, as 0 to `MAX_RETRY_AFTER` seconds.
+
+    A malformed hint is none, and so is one that is not finite.
+    """
     try:
-        number = float(value or "")
-    except ValueError:
+        number = math.nan if value is None else float(value)
+    except (ValueError, OverflowError):  # the latter of an integer that no float holds
         return None
-    return max(0.0, number) if math.isfinite(number) else None
+    return min(max(0.0, number * unit), MAX_RETRY_AFTER) if math.isfinite(number) else None
 
 
 def _seconds_until(date: str) -> float | None:
@@ -100,7 +102,7 @@ def _seconds_until(date: str) -> float | None:
 
     try:
         moment = parsedate_to_datetime(date)
-    except ValueError:
+    except (ValueError, OverflowError):  # the latter of a year, an hour or a zone beyond what an integer of C holds
         return None
     if moment.tzinfo is None:  # "-0000": UTC, from a place that does not tell its own
         moment = moment.replace(tzinfo=UTC)
@@ -140,8 +142,8 @@ def _cut(text: str, most: int) -> str:
 
 
 def http_status(error: APIError) -> int:
-    """Return the status with which a server tells a client of *error*."""
-    if error.status is not None and 400 <= error.status < 600:  # there are no others that a server may send
+    """Return the status with which a server tells a client of *error*: 400 to 599, whatever the provider's was."""
+    if error.status is not None and 400 <= error.status <= 599:
         return error.status
     if isinstance(error, BadRequestError):
         return 400  # one of ours: a client that was told 502 would try again
@@ -153,6 +155,6 @@ def error_reply(error: APIError, body: object, *, id_header: str | None = None, 
     fields = {"content-type": "application/json", **headers}
     if id_header is not None and error.request_id is not None:
         fields[id_header] = error.request_id
-    if error.retry_after is not None:
-        fields["retry-after"] = str(math.ceil(error.retry_after))
+    if (wait := wait_seconds(error.retry_after)) is not None:  # one that a program made may be anything
+        fields["retry-after"] = str(math.ceil(wait))
     return HTTPReply(status=http_status(error), body=json.encode(body), headers=fields)
