@@ -19,12 +19,26 @@ from urllib.parse import urlsplit
 from antiphon.errors import AntiphonError, MissingAPIKeyError, MissingExtraError
 from antiphon.wire.codec import Headers, HTTPRequest
 
-__all__ = ["AWSSignature", "Auth", "HiddenHeaders", "Secret", "bearer", "find_key", "header", "no_auth", "redact"]
+__all__ = [
+    "AWSSignature",
+    "Auth",
+    "HiddenHeaders",
+    "Secret",
+    "bearer",
+    "find_key",
+    "header",
+    "no_auth",
+    "redact",
+    "redact_parts",
+]
 
 _MASK = "…"
 _SHORTEST = 8
 """Characters from which on a key is struck out of texts. Shorter ones are placeholders for servers that want any key
 ("none", "EMPTY"): striking those out would only make messages unreadable."""
+_MASKED = re.compile(r"[\w-]*[*\u2022]{2,}[\w*\u2022-]*|[\w-]+(?:\u2026|\.{3,})[\w-]+")
+"""A key of which the provider shows the beginning or the end: `sk-proj-****wxyz`, `sk-a...wxyz`."""
+_WORD = re.compile(r"[\w-]{4,}", re.ASCII)
 
 
 class Secret:
@@ -238,3 +252,22 @@ _NAMED = {"&": "|&amp;(?:amp;)?", "<": "|&(?:amp;)?lt;", ">": "|&(?:amp;)?gt;", 
 
 def _base64(value: str) -> set[str]:
     return {encode(value.encode()).decode() for encode in (base64.b64encode, base64.urlsafe_b64encode)}
+
+
+def redact_parts(text: str, *secrets: Secret) -> str:
+    """Return *text* without what a provider shows of a key that it refuses: a masked one, its beginning or its end.
+
+    Words of four characters or more with which one of the *secrets* begins or ends are such parts, and so are longer
+    ones inside of it.
+    """
+    values = [value for secret in secrets if len(value := secret.reveal()) >= _SHORTEST]
+
+    def struck(word: re.Match[str]) -> str:
+        part = word[0]
+        inside = any(
+            value.startswith(part) or value.endswith(part) or (len(part) >= _SHORTEST and part in value)
+            for value in values
+        )
+        return _MASK if inside else part
+
+    return _WORD.sub(struck, _MASKED.sub(_MASK, text))

@@ -6,13 +6,13 @@ import functools
 import re
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 from urllib.parse import unquote
 
 import anyio
 import msgspec
 
-from antiphon.auth import Auth, AWSSignature, HiddenHeaders, Secret, redact
+from antiphon.auth import Auth, AWSSignature, HiddenHeaders, Secret, redact, redact_parts
 from antiphon.completion import REQUEST_IDS
 from antiphon.embedding import EmbeddingRequest, Embeddings
 from antiphon.errors import (
@@ -22,6 +22,7 @@ from antiphon.errors import (
     BadRequestError,
     ResponseTooLargeError,
     StreamError,
+    refuses_key,
 )
 from antiphon.events import Event, Finish, MessageDelta, Start, UnknownEvent, UsageUpdate
 from antiphon.handler import Call
@@ -37,6 +38,8 @@ __all__ = ["Endpoint"]
 N = TypeVar("N", bound=Node)
 
 _MAX_ERROR_BODY = 1024 * 1024
+_MAX_DEPTH = 64
+"""Levels of an error's body, beyond which it is not kept."""
 _AT_ONCE = 8
 """Most requests of one call that are under way at once."""
 
@@ -101,20 +104,23 @@ class Endpoint:
 
     async def __call__(self, request: ChatRequest, call: Call) -> AsyncGenerator[Event, None]:
         """Give the events of the upstream's answer to *request*."""
-        waiting = True
+        waiting, carried = True, False  # *carried*: the transport is at work, so a fault is the connection's
         try:
             http = await computed(partial(self._encode, request, call), call.size)
             url = self._url(self.base_url, http)
             headers = HiddenHeaders(http.headers) | await self._sign(http, url) | call.headers
+            carried = True
             async with self._transport.open(url, http, headers=headers, timeout=call.timeout) as reply:
-                if reply.status >= 400:
-                    raise self.codec.decode_error(reply.status, reply.headers, await _error_body(reply))
+                if not 200 <= reply.status < 300:
+                    body, carried = await _error_body(reply), False
+                    raise self.codec.decode_error(reply.status, reply.headers, body)
                 call.reply_headers = {
                     name: redact(value, *self._secrets) for name, value in reply.headers.items() if _tells(name)
                 }
                 decoder = self.codec.decoder(request, reply.content_type)
                 keep = _keeper(reply, call)
                 async for data in reply:
+                    carried = False
                     keep(data)
                     call.answer_size += len(data)
                     said = False
@@ -126,6 +132,8 @@ class Endpoint:
                     _go_on(reply, said=said)
                     if decoder.over:
                         break
+                    carried = True
+                carried = False
                 for event in await computed(partial(_closed, decoder), call.answer_size):
                     if waiting:
                         event, waiting = self._first(event, reply, request.model)
@@ -133,7 +141,7 @@ class Endpoint:
                 if decoder.over:
                     await reply.settle()
         except AntiphonError as error:
-            self._tell(error, request.model, call, said=not waiting)
+            self._tell(error, request.model, call, said=not waiting, carried=carried)
             raise
 
     async def models(self, clocks: Timeout) -> list[tuple[str, int]]:
@@ -213,10 +221,15 @@ class Endpoint:
         """Send a request and return the whole body of its answer."""
         url = self._url(base_url or self.base_url, http)
         headers = HiddenHeaders(http.headers) | await self._sign(http, url) | call.headers
-        async with self._transport.open(url, http, headers=headers, timeout=call.timeout) as reply:
-            if reply.status >= 400:
-                raise self.codec.decode_error(reply.status, reply.headers, await _error_body(reply))
-            return await reply.read(MAX_BODY)
+        try:
+            async with self._transport.open(url, http, headers=headers, timeout=call.timeout) as reply:
+                if 200 <= reply.status < 300:
+                    return await reply.read(MAX_BODY)
+                status, fields, body = reply.status, reply.headers, await _error_body(reply)
+        except APIError as error:
+            error.of_connection = True
+            raise
+        raise self.codec.decode_error(status, fields, body)
 
     def _url(self, base_url: str, http: HTTPRequest) -> str:
         if ("/." in http.path or "%" in http.path) and _leads_elsewhere(http.path.partition("?")[0]):
@@ -300,39 +313,73 @@ class Endpoint:
             messages.append(message)
         return request.but(messages=tuple(messages)), tuple(losses)
 
-    def _tell(self, error: AntiphonError, model: str | None, call: Call | None = None, *, said: bool = False) -> None:
+    def _tell(
+        self,
+        error: AntiphonError,
+        model: str | None,
+        call: Call | None = None,
+        *,
+        said: bool = False,
+        carried: bool = False,
+    ) -> None:
         """Let *error* say who failed, and nothing of a key that the provider may have repeated.
 
-        What was *said* already cannot be taken back, so no error after that is worth another try.
+        What was *said* already cannot be taken back, so no error after that is worth another try. One that came up
+        while the transport *carried* the call is marked as one of the connection.
         """
         if said and isinstance(error, APIError):
             error.retryable = False
+        if carried and isinstance(error, APIError):
+            error.of_connection = True
         error.provider = error.provider or self.name
         error.model = error.model or model
         if isinstance(error, StreamError | ResponseTooLargeError) and call is not None:  # after the header of a reply
             ids = (call.reply_headers[name] for name in REQUEST_IDS if name in call.reply_headers)
             error.request_id = error.request_id or next(ids, None)
         secrets = self._secrets if call is None else (*self._secrets, *_carried(call.headers))
-        message = redact(error.message, *secrets)
+        clean = partial(_without_key, refused=isinstance(error, APIError) and refuses_key(error), secrets=secrets)
+        message = clean(error.message)
         if message != error.message:
             error.message, error.args = message, (message,)
-        if not isinstance(error, APIError) or not secrets:
+        if not isinstance(error, APIError):
             return
         for name in ("code", "type", "param", "request_id"):
             if (told := getattr(error, name)) is not None:
-                setattr(error, name, redact(told, *secrets))
+                setattr(error, name, clean(told))
         if error.body is not None:
-            error.body = _redacted(error.body, secrets)
+            error.body = _mapped(error.body, clean) if _is_shallow(error.body) else None
 
 
-def _redacted(body: object, secrets: tuple[Secret, ...]) -> object:
-    """Return the decoded *body* of an error without *secrets*; `None` where it is too deep to be looked through."""
-    try:
-        text = msgspec.json.encode(body).decode()
-        clean = redact(text, *secrets)
-        return body if clean == text else msgspec.json.decode(clean)
-    except RecursionError:
-        return None
+def _without_key(text: str, *, refused: bool, secrets: tuple[Secret, ...]) -> str:
+    """Return *text* without the keys in it; where a key was *refused*, without the parts of it that are shown."""
+    text = redact(text, *secrets)
+    return redact_parts(text, *secrets) if refused else text
+
+
+def _mapped(value: Any, clean: Callable[[str], str]) -> Any:
+    """Return a JSON value with each text in it made *clean*."""
+    if isinstance(value, str):
+        return clean(value)
+    if isinstance(value, list):
+        return [_mapped(item, clean) for item in cast(Any, value)]
+    if isinstance(value, dict):
+        return {clean(key): _mapped(item, clean) for key, item in cast(dict[str, Any], value).items()}
+    return value
+
+
+def _is_shallow(value: object) -> bool:
+    """Whether a JSON value is nested so little that every function that goes through it can be recursive."""
+    level: list[Any] = [value]
+    for _ in range(_MAX_DEPTH):
+        level = [
+            inner
+            for item in level
+            if isinstance(item, list | dict)
+            for inner in (cast(dict[str, Any], item).values() if isinstance(item, dict) else item)
+        ]
+        if not level:
+            return True
+    return False
 
 
 def _leads_elsewhere(path: str) -> bool:

@@ -63,6 +63,7 @@ __all__ = [
     "StreamError",
     "UnprocessableEntityError",
     "error_class",
+    "refuses_key",
 ]
 
 
@@ -84,6 +85,7 @@ KINDS: Mapping[str, Kind] = {
     **dict.fromkeys(("authentication_error", "invalid_api_key", "API_KEY_INVALID", "API_KEY_EXPIRED"), "auth"),
     **dict.fromkeys(("UNAUTHENTICATED", "UnrecognizedClientException", "InvalidSignatureException"), "auth"),
     **dict.fromkeys(("ExpiredTokenException", "InvalidClientTokenId", "MissingAuthenticationTokenException"), "auth"),
+    "upstream_credentials": "auth",  # Antiphon's own server, of a provider that refuses the server's key
     **dict.fromkeys(("insufficient_quota", "billing_hard_limit_reached", "credit_balance_too_low"), "billing"),
     **dict.fromkeys(("contract_spend_limit_reached", "enforced_spend_limit_reached", "billing_error"), "billing"),
     "ServiceQuotaExceededException": "billing",
@@ -243,8 +245,11 @@ class APIError(AntiphonError):
         retryable: Whether the same request may succeed later.
         retry_after: Seconds the provider asked to wait, a day at most, or `None`.
         kind: What went wrong, in the same word for every provider.
+        of_connection: Whether the fault is one of the connection to the provider, and not the provider's own words.
+            The message then may name the provider's host and port.
     """
 
+    of_connection = False
     retryable_by_default = False
     kind_by_default: Kind = "server"
 
@@ -394,3 +399,13 @@ def error_class(status: int) -> type[APIStatusError]:
     if status >= 500:
         return InternalServerError
     return _BY_STATUS.get(status, APIStatusError)
+
+
+def refuses_key(error: APIError) -> bool:
+    """Whether a provider refuses the key that it was sent, or says that the key may not do this.
+
+    A 403 that is about what the request says, as OpenRouter has it for moderation, is none of these.
+    """
+    if error.kind in ("auth", "permission") or error.status in (401, 407):
+        return True
+    return error.status == 403 and error.kind not in ("content_policy", "context_length")

@@ -120,7 +120,7 @@ class Embed:
             request, base64 = await decoded(body, partial(self._read, body, exchange.target), gateway)
             exchange.model = request.model
             _check_inputs(request, gateway.config.limits.inputs)
-            vectors = await gateway.embed(request, exchange)
+            vectors = await gateway.embed(request, exchange, self._dialect.name)
             exchange.losses = vectors.losses
             size = _NUMBER_BYTES * sum(len(item.embedding) for item in vectors.data)
             answer = await computed(partial(self._dialect.encode_response, vectors, base64=base64), size)

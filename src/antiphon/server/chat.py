@@ -13,6 +13,7 @@ from antiphon.errors import APIError, BadRequestError
 from antiphon.events import End, fold
 from antiphon.server.exchange import NEVER, Exchange, Receive, Scope, Send
 from antiphon.server.faults import told
+from antiphon.server.fields import relayed
 from antiphon.server.gateway import Gateway
 from antiphon.threads import LARGE, computed
 from antiphon.types import ChatRequest, Opaque, Part
@@ -168,7 +169,7 @@ class _Answer:
         except Exception as error:
             if not exchange.started:
                 raise
-            await self.fail(told(error, exchange.id))
+            await self.fail(told(error, exchange))
 
     async def idle(self) -> None:
         """Let a client that has waited long know that it is still worth waiting."""
@@ -208,4 +209,4 @@ class _Answer:
     def _headers(self) -> Mapping[str, str]:
         """Return what the provider's head says that is worth passing on: its rate limits."""
         reply = self._prepared.call.reply_headers
-        return {name: value for name, value in reply.items() if "ratelimit" in name.replace("-", "")}
+        return relayed(field for field in reply.items() if "ratelimit" in field[0].replace("-", ""))

@@ -89,12 +89,12 @@ class Door:
             if not exchange.started:
                 await self._refuse(exchange, fault)
             elif exchange.last_words is not None:
-                await exchange.last_words(told(fault, exchange.id))
+                await exchange.last_words(told(fault, exchange))
         if clock.cancelled_caught:  # the client does not read: nor would it the rest of what it was sent
             exchange.abort()
 
     async def _refuse(self, exchange: Exchange, error: Exception) -> None:
-        fault = _routing(error, exchange) if isinstance(error, HTTPException) else told(error, exchange.id)
+        fault = _routing(error, exchange) if isinstance(error, HTTPException) else told(error, exchange)
         exchange.failed(fault)
         if not exchange.started:
             reply = self._dialect(exchange).encode_error(fault)

@@ -13,6 +13,7 @@ import anyio
 
 from antiphon.config import Limits
 from antiphon.errors import APIError, APIStatusError
+from antiphon.server.fields import listed_losses
 from antiphon.types import Loss, Usage
 from antiphon.wire.codec import HTTPReply
 
@@ -30,7 +31,6 @@ NEVER = math.inf
 """Seconds."""
 _OWN = frozenset({"content-type", "request-id", "x-request-id"})
 """Header fields that every answer has; a provider's own id of a request is in the log."""
-_MAX_LOSSES = 20
 _LINGER_BYTES = 64 * 1024 * 1024
 _LINGER_SECONDS = 5.0
 
@@ -59,6 +59,7 @@ class Exchange:
         started, complete: Whether the head of the answer, its last piece was sent.
         queued: Seconds that it waited for its turn.
         first: Seconds from its start to the first piece of the answer.
+        shows_refusal: Whether the client may be shown that the provider refuses this server's key.
         losses: What of the request could not be said to the provider.
         error: The kind of the error that the client was told.
         outcome: How it ended.
@@ -95,6 +96,7 @@ class Exchange:
         self.queued = 0.0
         self.first: float | None = None
         self.usage: Usage | None = None
+        self.shows_refusal = False
         self.losses: Sequence[Loss] = ()
         self.error: str | None = None
         self.outcome: Outcome = "ok"
@@ -228,7 +230,7 @@ class Exchange:
             fields.append((b"cache-control", b"no-cache"))
             fields.append((b"x-accel-buffering", b"no"))  # nginx before this server would else hold pieces back
         if self.losses:
-            fields.append((b"x-antiphon-losses", self._receipt().encode("unicode_escape")))
+            fields.append((b"x-antiphon-losses", listed_losses(self.losses, len(self.losses)).encode("ascii")))
         for more in (self.common, headers):
             fields += [(name.encode(), value.encode("latin-1", "replace")) for name, value in (more or {}).items()]
         await self._send({"type": "http.response.start", "status": status, "headers": fields})
@@ -278,11 +280,6 @@ class Exchange:
         if self.first is not None:
             timing += f", first;dur={self.first * 1000:.1f}"
         return f"{timing}, total;dur={self.seconds * 1000:.1f}"
-
-    def _receipt(self) -> str:
-        listed = ", ".join(f"{loss.kind} {loss.path}" for loss in self.losses[:_MAX_LOSSES])
-        more = len(self.losses) - _MAX_LOSSES
-        return f"{listed}, and {more} more" if more > 0 else listed
 
 
 class Left(Exception):

@@ -18,20 +18,23 @@ from antiphon.errors import (
     NotFoundError,
     PermissionDeniedError,
     ProviderNotFoundError,
+    ResponseTooLargeError,
+    StreamError,
+    refuses_key,
 )
+from antiphon.server.exchange import Exchange
+from antiphon.server.fields import one_line
 
 __all__ = ["overloaded", "stopping", "told"]
 
 logger = logging.getLogger("antiphon.server")
 
 
-def told(error: Exception, request_id: str) -> APIError:
-    """Return *error* as a client is told of it; what the client is not told, the log is."""
-    if isinstance(error, APIConnectionError):
-        logger.warning("request %s: %s", request_id, error.message)
-        return _unanswered(error)
+def told(error: Exception, exchange: Exchange) -> APIError:
+    """Return *error* as the client of *exchange* is told of it; what the client is not told, the log is."""
+    request_id = exchange.id
     if isinstance(error, APIError):
-        return error
+        return _of_provider(error, exchange)
     if isinstance(error, ModelNotFoundError | ProviderNotFoundError):
         # What a message about names says holds here too, but for the command, which is on the server's side.
         return NotFoundError(error.message, status=404, code="model_not_found", type="not_found_error", param="$.model")
@@ -71,11 +74,61 @@ def stopping() -> APIError:
     )
 
 
-def _unanswered(error: APIConnectionError) -> APIError:
+def _of_provider(error: APIError, exchange: Exchange) -> APIError:
+    """Return *error*, of a provider or of this server itself, without what is only for who runs the server."""
+    if isinstance(error, APIConnectionError) or error.of_connection:
+        logger.warning("request %s: %s", exchange.id, one_line(error.message))
+        return _unanswered(error)
+    if exchange.provider and not exchange.shows_refusal and refuses_key(error):
+        logger.error(
+            "request %s: the provider %r refuses this server's key: %s",
+            exchange.id,
+            exchange.provider,
+            one_line(error.message),
+        )
+        return _refused(error, exchange)
+    return error
+
+
+def _unanswered(error: APIError) -> APIError:
     """Return *error* without where the provider is, and without what only who wrote the program could change."""
-    name, kind = error.provider or "of this model", type(error)
-    what = "did not answer in time" if isinstance(error, APITimeoutError) else "cannot be reached"
-    return kind(f"The provider {name!r} {what}.", provider=error.provider, model=error.model)
+    name = repr(error.provider) if error.provider else "of this model"
+    if isinstance(error, APITimeoutError):
+        said = f"The provider {name} did not answer in time."
+    elif isinstance(error, APIConnectionError):
+        said = f"The provider {name} cannot be reached."
+    elif isinstance(error, ResponseTooLargeError):
+        said = f"The answer of the provider {name} is larger than this server takes."
+    elif isinstance(error, StreamError):
+        said = f"The answer of the provider {name} broke off, or is malformed."
+    else:
+        said = f"The provider {name} answered with a redirection, which this server does not follow."
+    return type(error)(
+        said,
+        provider=error.provider,
+        model=error.model,
+        status=error.status,
+        request_id=error.request_id,
+        retryable=error.retryable,
+    )
+
+
+def _refused(error: APIError, exchange: Exchange) -> APIError:
+    """Return the error for a provider that refuses the key of this server, which its client can do nothing about.
+
+    The provider's words may show a part of the key, so none of them is in it.
+    """
+    return InternalServerError(
+        f"The provider {exchange.provider!r} refuses the credentials of this server; whoever runs it can mend that, "
+        f"and its log has the details, at the request {exchange.id}.",
+        provider=error.provider,
+        model=error.model,
+        status=502,
+        code="upstream_credentials",
+        type="server_error",
+        request_id=error.request_id,
+        retryable=False,
+    )
 
 
 def _without_key(error: MissingAPIKeyError) -> APIError:

@@ -64,12 +64,14 @@ class Gateway:
         headers = {name: value for name in _FORWARDED.get(format, ()) if (value := exchange.header(name.encode()))}
         prepared = self.core.route(request, format=format, headers=headers, found=found)
         exchange.provider = prepared.handler.name
+        exchange.shows_refusal = not self.config.keys and prepared.format == format
         return prepared
 
-    async def embed(self, request: EmbeddingRequest, exchange: Exchange) -> Embeddings:
-        """Return the vectors of the texts of *request*."""
+    async def embed(self, request: EmbeddingRequest, exchange: Exchange, format: str) -> Embeddings:
+        """Return the vectors of the texts of *request*, which came in *format*."""
         found = await self._look_up(request.model)
         exchange.provider = found[0].name
+        exchange.shows_refusal = not self.config.keys and getattr(found[0], "embedding_format", None) == format
         return await self.core.embed_request(request, *found)
 
     async def _look_up(self, model: str, *, exact_for: str | None = None) -> tuple[Handler, str]:

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from antiphon.server.exchange import Exchange
+from antiphon.server.fields import MAX_ID, one_line
 from antiphon.types import Usage
 
 __all__ = ["AccessLog", "line"]
@@ -96,7 +97,7 @@ def line(exchange: Exchange) -> dict[str, Any]:
         "key": exchange.key,
         "model": exchange.model[:200] or None,
         "provider": exchange.provider or None,
-        "provider_id": exchange.provider_id,
+        "provider_id": None if exchange.provider_id is None else one_line(exchange.provider_id, MAX_ID),
         "stream": exchange.streamed or None,
         "queue_ms": round(exchange.queued * 1000, 1) or None,
         "first_token_ms": None if exchange.first is None else round(exchange.first * 1000, 1),
