@@ -13,9 +13,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from antiphon import AsyncClient, ChatCompletion, Client, bridge
+from antiphon import AsyncClient, ChatCompletion, Client, bridge, core
 from antiphon.core import ChatParams, Core, Model, chat_request
 from antiphon.errors import (
+    AntiphonError,
     APIError,
     APITimeoutError,
     AuthenticationError,
@@ -580,6 +581,45 @@ def test_models_of_everyone(
     (warning,) = [record for record in caplog.records if record.levelno == logging.WARNING]
     assert warning.getMessage().startswith("No list of models from Mistral")
     assert KEY not in caplog.text
+
+
+def test_one_silent_provider_does_not_hold_up_the_list(upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each provider has its own time to list its models, and those that answer within it are listed."""
+    monkeypatch.setattr(core, "LIST_SECONDS", 0.2)
+    with Upstream(fault=Fault.stall(after=-1)) as silent:
+        for name, url in (("GROQ", upstream.base_url), ("MISTRAL", silent.base_url)):
+            monkeypatch.setenv(f"{name}_API_KEY", KEY)
+            monkeypatch.setenv(f"{name}_BASE_URL", url)
+        with Client() as client:
+            assert [model.id for model in client.models.list()] == [DEFAULT_MODEL, "groq/one", "groq/two"]
+        with Client(provider="mistral") as client, pytest.raises(APITimeoutError):
+            client.models.list()
+
+
+def test_wrong_setting_of_one_provider_leaves_it_out(
+    upstream: Upstream, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A key or an address that cannot be is logged, and the other providers are listed."""
+    monkeypatch.setenv("GROQ_API_KEY", KEY)
+    monkeypatch.setenv("GROQ_BASE_URL", upstream.base_url)
+    monkeypatch.setenv("MISTRAL_API_KEY", "abc\ndefghijk")
+    monkeypatch.setenv("DEEPSEEK_API_KEY", KEY)
+    monkeypatch.setenv("DEEPSEEK_BASE_URL", "http://[::1")
+    with Client() as client:
+        assert [model.id for model in client.models.list()] == [DEFAULT_MODEL, "groq/one", "groq/two"]
+    assert "No list of models from Mistral" in caplog.text
+    assert "No list of models from DeepSeek" in caplog.text
+    assert "defghijk" not in caplog.text
+
+
+@pytest.mark.parametrize("host", ["[::1", "http://[::1", "[x]:1"])
+def test_host_that_is_no_address_is_an_error_of_the_tree(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be read as an address says so, and which variable it is in."""
+    monkeypatch.setenv("OLLAMA_HOST", host)
+    with Client(provider="ollama") as client:
+        for ask in (client.models.list, lambda: client.chat.completions.create("hi", "x")):
+            with pytest.raises(AntiphonError, match="OLLAMA_HOST"):
+                ask()
 
 
 def test_no_keys_no_models() -> None:

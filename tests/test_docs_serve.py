@@ -202,7 +202,7 @@ def test_log_fields_are_those_of_the_log() -> None:
 
     exchange = Exchange({"method": "POST", "path": "/", "headers": []}, nothing, nothing)
     exchange.status, exchange.error, exchange.operation, exchange.key = 200, "bad_request", "chat", "alice"
-    exchange.model, exchange.provider, exchange.streamed = "m", "p", True
+    exchange.model, exchange.provider, exchange.provider_id, exchange.streamed = "m", "p", "req_1", True
     exchange.queued = exchange.first = 1.0
     exchange.usage = Usage(input_uncached=1, output_visible=1)
     exchange.losses = (Loss("$.top_k", "dropped", "no such field"),)

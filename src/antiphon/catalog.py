@@ -156,7 +156,14 @@ class ProviderRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         if (variable := self.moved_by()) is not None and variable != self.host_env:
             return os.environ[variable].strip().rstrip("/")
         if self.host_env and (host := os.environ.get(self.host_env, "").strip(" \"'")):
-            return _host_url(host, self.base_url)
+            try:
+                return _host_url(host, self.base_url)
+            except ValueError:
+                raise AntiphonError(
+                    f"The value of {self.host_env} is not an address: set it to one such as '127.0.0.1:11434' or "
+                    "'[::1]:11434', or unset it.",
+                    provider=self.id,
+                ) from None
         return self._filled(self.base_url)
 
     def list_url(self) -> str | None:

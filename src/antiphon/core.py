@@ -12,7 +12,6 @@ import anyio
 import msgspec
 
 from antiphon.auth import Secret
-from antiphon.catalog import ProviderRow
 from antiphon.chunks import Chunker
 from antiphon.completion import Completion, CompletionChunk
 from antiphon.embedding import EmbeddingRequest, Embeddings, InputType
@@ -21,7 +20,8 @@ from antiphon.errors import AntiphonError, BadRequestError, StreamError
 from antiphon.events import Event, Folder, TextDelta
 from antiphon.handler import Call, Embedder, Handler
 from antiphon.http.exchange import HTTPTransport
-from antiphon.resolve import ANY_MODEL, DEFAULT_MODEL, Names, Resolver
+from antiphon.model_lists import LIST_SECONDS, Model, Source, in_order, listed, sources
+from antiphon.resolve import Names, Resolver
 from antiphon.thoughts import ThinkTags, split_thoughts
 from antiphon.threads import in_thread
 from antiphon.tools import AnyTool, definition
@@ -193,16 +193,6 @@ class EmbeddingParams(TypedDict, total=False):
     strict: bool | None
 
 
-class Model(msgspec.Struct, frozen=True):
-    """A model that can be asked for."""
-
-    id: str
-    """The name to pass as `model`."""
-    provider: str
-    created: int = 0
-    """Unix time in seconds; 0 where the provider does not tell."""
-
-
 class Core:
     """Everything a client does, once, in async code."""
 
@@ -335,36 +325,36 @@ class Core:
         """List what can be asked for.
 
         A client made for one provider asks that one. Any other lists the local model and asks every provider whose key
-        is set, all at once; one that does not answer is logged and left out.
+        is set, all at once; one that does not answer is logged and left out. Each has 10 seconds, or the total of the
+        client's own timeout.
 
         Raises:
             APIError: The client's one provider did not answer.
         """
+        seconds = LIST_SECONDS if self._timeout.total is None else self._timeout.total
         only = self._resolver.only()
         if only is not None:
-            return await self._listed(only, prefix="")
-        found = {"local": [Model(DEFAULT_MODEL, "local")]}
-        each_with_its_own_key = Resolver(self._transport, names=self._names)  # and none with the key of this client
+            return await listed(only, msgspec.structs.replace(self._timeout, total=seconds))
+        found: dict[str, list[Model]] = {}
 
-        async def ask(row: ProviderRow) -> None:
+        async def ask(source: Source) -> None:
             try:
-                found[row.id] = await self._listed(
-                    each_with_its_own_key.find(ANY_MODEL, row.id)[0], prefix=f"{row.id}/"
-                )
+                found[source.id] = await source.models(self._timeout, seconds=seconds)
             except AntiphonError as error:
-                logger.warning("No list of models from %s: %s", row.name, error)
+                logger.warning("No list of models from %s: %s", source.name, error)
 
-        known = await in_thread(each_with_its_own_key.known)  # looks through what is installed
+        asked = await in_thread(self.sources)
         async with anyio.create_task_group() as group:
-            for row in known.values():
-                if isinstance(row, ProviderRow) and row.same_as is None and each_with_its_own_key.is_set_up(row):
-                    group.start_soon(ask, row)
-        return [model for name in sorted(found, key=lambda name: (name != "local", name)) for model in found[name]]
+            for source in asked:
+                group.start_soon(ask, source)
+        return in_order(found)
 
-    async def _listed(self, handler: Handler, *, prefix: str) -> list[Model]:
-        if isinstance(handler, Endpoint):
-            return [Model(prefix + id, handler.name, created) for id, created in await handler.models(self._timeout)]
-        return [Model(prefix + (getattr(handler, "model", "") or handler.name), handler.name)]
+    def sources(self) -> list[Source]:
+        """Return the providers that can be asked for their models, each with its own key, none with this client's.
+
+        This blocks: see `antiphon.model_lists.sources`.
+        """
+        return sources(Resolver(self._transport, names=self._names))
 
     async def aclose(self) -> None:
         """Close what connections are open."""

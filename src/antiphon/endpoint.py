@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, TypeVar, cast
 from urllib.parse import unquote
@@ -143,6 +143,11 @@ class Endpoint:
         except AntiphonError as error:
             self._tell(error, request.model, call, said=not waiting, carried=carried)
             raise
+
+    @property
+    def list_identity(self) -> Hashable:
+        """What is equal for two endpoints that would ask the same place for the same list, with the same key."""
+        return (self.name, self.codec.name, self._list_url, self._query, self._secrets)
 
     async def models(self, clocks: Timeout) -> list[tuple[str, int]]:
         """Ask the upstream which models it has: pairs of name and the Unix time it was made, 0 where not told.
@@ -371,12 +376,7 @@ def _is_shallow(value: object) -> bool:
     """Whether a JSON value is nested so little that every function that goes through it can be recursive."""
     level: list[Any] = [value]
     for _ in range(_MAX_DEPTH):
-        level = [
-            inner
-            for item in level
-            if isinstance(item, list | dict)
-            for inner in (cast(dict[str, Any], item).values() if isinstance(item, dict) else item)
-        ]
+        level = [inner for item in level for inner in _inside(item)]
         if not level:
             return True
     return False
@@ -404,6 +404,12 @@ def _closed(decoder: Decoder) -> Iterator[Event]:
 def _then_raised(events: list[Event], fault: AntiphonError) -> Iterator[Event]:
     yield from events
     raise fault
+
+
+def _inside(value: object) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return cast(dict[str, Any], value).values()
+    return cast(Any, value) if isinstance(value, list) else ()
 
 
 def _forget(_data: bytes) -> None:

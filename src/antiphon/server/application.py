@@ -196,7 +196,7 @@ class Application:
 
     def use(self, config: Config) -> None:
         """Answer from now on as *config* says; what is under way goes on as it began."""
-        self.gateway = Gateway(config, self._transport)
+        self.gateway = Gateway(config, self._transport, lists=self.gateway.lists)
 
     def end_all(self) -> None:
         """End what is under way: streams with an error event, and the others with an error."""

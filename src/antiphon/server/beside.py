@@ -46,12 +46,12 @@ class Models:
         exchange.operation = "models"
         dialect = self._dialect(exchange)
 
-        listed = [_listed(model) for model in await gateway.models()]
         name: str | None = scope.get("path_params", {}).get("model")
         if self._asked_in_body:
             given = await exchange.body(gateway.config.limits)
             source = await decoded(given, partial(read.body, given), gateway)
             name = read.required_text(source, "model" if "model" in source else "name", "$")
+        listed = [_listed(model) for model in await gateway.models(exchange)]
         if name is None:
             body = dialect.encode_models(listed)
         else:

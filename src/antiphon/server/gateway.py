@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
@@ -15,13 +14,13 @@ from antiphon.embedding import EmbeddingRequest, Embeddings
 from antiphon.handler import Handler
 from antiphon.server.exchange import Exchange
 from antiphon.server.faults import overloaded
+from antiphon.server.model_lists import ModelLists
 from antiphon.threads import in_thread
 from antiphon.transport import Transport
 from antiphon.types import ChatRequest
 
 __all__ = ["Gateway"]
 
-_LIST_SECONDS = 60.0
 _MAX_FOUND = 1000
 _FORWARDED: dict[str, tuple[str, ...]] = {"anthropic": ("anthropic-beta", "anthropic-version")}
 """Header fields of a client that change what a body means, by format; they go to a provider of that format alone."""
@@ -33,9 +32,10 @@ class Gateway:
     Args:
         config: The settings.
         transport: What carries requests to providers; it outlives the settings.
+        lists: The lists of models that providers gave under the settings before.
     """
 
-    def __init__(self, config: Config, transport: Transport) -> None:
+    def __init__(self, config: Config, transport: Transport, *, lists: ModelLists | None = None) -> None:
         self.config = config
         self.core = Core(
             transport=transport,
@@ -47,8 +47,7 @@ class Gateway:
         self._room = anyio.Semaphore(config.limits.concurrent, fast_acquire=True)
         self._found: dict[tuple[str, str | None], tuple[Handler, str]] = {}
         """Who answers for a model, as it was when it was first asked for: it may change with the settings alone."""
-        self._listing = anyio.Lock()
-        self._listed: tuple[float, Sequence[Model]] = (float("-inf"), ())
+        self.lists = ModelLists(self.core, config.timeouts.clocks(), lists)
 
     def turn(self, exchange: Exchange) -> AbstractAsyncContextManager[None]:
         """Wait for one of the places that there are for requests, and hold it.
@@ -89,15 +88,20 @@ class Gateway:
             self._found[key] = found
         return found
 
-    async def models(self) -> Sequence[Model]:
-        """List what can be asked for: aliases first; asked of the providers once a minute at most."""
-        async with self._listing:
-            when, listed = self._listed
-            if time.monotonic() - when >= _LIST_SECONDS:
-                aliases = [Model(name, "antiphon") for name in self.config.names.aliases if "*" not in name]
-                listed = (*aliases, *await self.core.models())
-                self._listed = (time.monotonic(), listed)
-            return listed
+    async def models(self, exchange: Exchange) -> Sequence[Model]:
+        """List what can be asked for, aliases first, as providers said last; see `ModelLists`.
+
+        Only a request that waits for providers takes one of the places, and it does not wait for a place if there is
+        anything to answer with.
+
+        Raises:
+            InternalServerError: There is nothing yet, and no place to wait for it.
+        """
+        if self.lists.refresh() and (self._room.value or not self.lists.known):
+            async with self.turn(exchange):
+                await self.lists.wait()
+        aliases = [Model(name, "antiphon") for name in self.config.names.aliases if "*" not in name]
+        return (*aliases, *self.lists.models())
 
 
 class _Turn:

@@ -6,7 +6,6 @@ Sources: the retry headers that the openai 3.54 and anthropic 2.12 clients obey 
 
 from __future__ import annotations
 
-import functools
 import math
 import re
 import time
