@@ -74,6 +74,7 @@ class Door:
             await self._see_out(exchange)
         finally:
             self._done(exchange)
+            exchange.end()
 
     async def _see_out(self, exchange: Exchange) -> None:
         """Say the last words to a client whose request was given up; they may not hold up the server."""
@@ -90,7 +91,8 @@ class Door:
                 await self._refuse(exchange, fault)
             elif exchange.last_words is not None:
                 await exchange.last_words(told(fault, exchange))
-        if clock.cancelled_caught:  # the client does not read: nor would it the rest of what it was sent
+        # Either the client does not read, and would not read the rest of what it was sent, or nothing can be said.
+        if clock.cancelled_caught or not exchange.complete:
             exchange.abort()
 
     async def _refuse(self, exchange: Exchange, error: Exception) -> None:

@@ -205,6 +205,12 @@ class Exchange:
         if self._connection is not None:
             self._connection.abort()
 
+    def end(self) -> None:
+        """Let go of what it is answered with: a circle of references would wait for the garbage collector."""
+        self.idle = self.last_words = None
+        for name in ("exchange", "gateway", "antiphon", "app", "endpoint", "router"):
+            self.scope.pop(name, None)
+
     def failed(self, error: APIError) -> None:
         """Take note of the error that the client is told."""
         self.error = error.kind
