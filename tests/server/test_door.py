@@ -179,6 +179,39 @@ def test_web_page_is_refused(keyless: Serving, upstream: Upstream, dialect: Dial
     assert len(upstream.requests) == before
 
 
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+@pytest.mark.parametrize("method", ["GET", "POST", "HEAD"])
+def test_page_of_another_site_is_refused_without_an_origin(keyless: Serving, site: str, method: str) -> None:
+    """A browser sends no origin with an image or a link, but says that they are for another site."""
+    fields = f"sec-fetch-site: {site}\r\nsec-fetch-mode: no-cors\r\nsec-fetch-dest: image\r\n"
+    for path in ("/v1/models", "/api/tags", "/", "/nothing"):
+        with Wire(keyless.port) as wire:
+            wire.send(get(path, fields).replace(b"GET", method.encode(), 1))
+            assert wire.head()[0] == 403
+    assert ask(keyless.port, get("/health", fields)).status == 200
+
+
+@pytest.mark.parametrize("site", ["none", "same-origin"])
+def test_address_that_a_user_types_is_answered(keyless: Serving, site: str) -> None:
+    """What no foreign page is behind is answered, though a browser sends it."""
+    assert ask(keyless.port, get("/v1/models", f"sec-fetch-site: {site}\r\n")).status == 200
+
+
+def test_page_of_another_site_is_let_in_where_it_is_configured(upstream: Upstream, locked: Serving) -> None:
+    """With a key, from a page in `server.cors_origins`, or where any page may call, the site does not matter."""
+    fields = "sec-fetch-site: cross-site\r\n"
+    assert ask(locked.port, get("/v1/models", f"{fields}x-api-key: {KEY}\r\n")).status == 200
+    for origins, more, status in (
+        (("*",), "", 200),
+        (("https://chat.example",), "origin: https://chat.example\r\n", 200),
+        (("https://chat.example",), "", 403),
+        (("https://chat.example",), "origin: https://evil.example\r\n", 403),
+    ):
+        config = Config(server=ServerSettings(cors_origins=origins))
+        with Serving({"up": row(upstream)}, config) as serving:
+            assert ask(serving.port, get("/v1/models", fields + more)).status == status
+
+
 def preflight(port: int, origin: str) -> Reply:
     """Ask as a browser does before it sends a request for a page."""
     asked = f"origin: {origin}\r\naccess-control-request-method: POST\r\naccess-control-request-headers: x-api-key\r\n"

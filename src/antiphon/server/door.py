@@ -21,6 +21,8 @@ OPEN = frozenset({"/health", "/ready"})
 
 _GRACE = 1.0
 """Seconds that the last words to a client may take."""
+_OWN_SITES = frozenset({"", "none", "same-origin"})
+"""Values of `sec-fetch-site` with which no foreign page is behind a request (Fetch Metadata, W3C, read 2026-11-29)."""
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 _EXPOSED = "x-request-id, server-timing, x-antiphon-losses"
 _KEY_FIELDS = (b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key")
@@ -124,8 +126,8 @@ def _admit(exchange: Exchange, gateway: Gateway) -> None:
     """Let the request in, or raise what its client is told.
 
     Without keys the server is for programs on this machine alone. A web page that the user happens to look at is none
-    of them, though its requests come from here too: it is told by its origin, or, where its name was made to point
-    here, by the host it believes to talk to.
+    of them, though its requests come from here too. It is known by its origin; by what its browser says of the site
+    where it sends no origin, as for an image; or, where its name was made to point here, by the host that it names.
 
     Raises:
         AuthenticationError: There are keys, and none was given, or a wrong one.
@@ -143,8 +145,12 @@ def _admit(exchange: Exchange, gateway: Gateway) -> None:
     host = _host(exchange.header(b"host"))
     if host is not None and host not in _LOCAL_NAMES and host != gateway.config.server.host:
         raise _web_page("the host that it names is not this machine")
-    if exchange.header(b"origin") and not exchange.common:
+    if exchange.common or "*" in gateway.config.server.cors_origins:
+        return
+    if exchange.header(b"origin"):
         raise _web_page("its origin is not among server.cors_origins")
+    if exchange.header(b"sec-fetch-site") not in _OWN_SITES:
+        raise _web_page("its browser says that it is for another site, and it has no origin")
 
 
 def _cors(exchange: Exchange, origins: Sequence[str]) -> Mapping[str, str]:
