@@ -46,6 +46,9 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
+_MAX_CLOSE = 100
+"""Characters of a name for which a near one is looked for: comparing takes time with the square of them."""
+
 GROUP = "antiphon.providers"
 """Entry-point group of providers that other distributions bring: the name is the provider's, the object is a provider
 (whatever `@provider` takes), a `ProviderRow`, or a mapping with the fields of one besides `id`."""
@@ -398,6 +401,8 @@ def _load(name: str, points: list[EntryPoint]) -> object:
 def _close(name: str, candidates: Iterable[str]) -> list[str]:
     import difflib  # only needed to word an error
 
+    if len(name) > _MAX_CLOSE:
+        return []
     return difflib.get_close_matches(_normal(name), list(candidates), n=3)
 
 

@@ -83,6 +83,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Requests under way at once, in each process."""
     queue_seconds: _Seconds = 5.0
     """How long a request beyond that waits for its turn."""
+    waiting_bytes: _Count = 256 * 1024 * 1024
+    """Of the bodies of requests that wait for their turn or for their own rest, in each process."""
     head_seconds: _Seconds = 10.0
     """Until the head of a request is there."""
     body_seconds: _Seconds = 60.0

@@ -145,7 +145,7 @@ class Names(msgspec.Struct, frozen=True, kw_only=True):
             ModelNotFoundError: The aliases lead in a circle.
         """
         seen: set[str] = set()
-        while (alias := self._alias_of(model)) is not None:
+        while (alias := self.alias_of(model)) is not None:
             if alias in seen:
                 raise ModelNotFoundError(
                     f"The alias {alias!r} leads back to itself: give it another target.", model=model
@@ -155,7 +155,8 @@ class Names(msgspec.Struct, frozen=True, kw_only=True):
             model = target.replace("*", model[len(alias) - 1 :], 1) if alias.endswith("*") else target
         return model
 
-    def _alias_of(self, model: str) -> str | None:
+    def alias_of(self, model: str) -> str | None:
+        """Return the alias that *model* fits, as it is configured: with its star, if it has one."""
         if not self.aliases:
             return None
         if model in self.aliases:

@@ -189,6 +189,26 @@ def test_nothing_is_written_after_the_last_piece() -> None:
         assert exchange.complete
 
 
+def test_comment_that_was_due_is_not_written_after_the_last_piece() -> None:
+    """A comment that became due while the answer was written is dropped, too, if that ends first."""
+    go = threading.Event()
+
+    async def slow(model: str, messages: Any, **params: Any) -> AsyncGenerator[str, None]:
+        yield "one "
+        await to_thread.run_sync(go.wait)
+        yield "two"
+
+    with Stage(slow) as (server, _), Wire(server.port) as wire:
+        wire.send(OPENAI.request(stream=True)).head()
+        (exchange,) = server.application.live
+        due = exchange.idle
+        assert due is not None
+        go.set()
+        assert b"".join(iter(wire.chunk, b"")).endswith(b"data: [DONE]\n\n")
+        server.wait()
+        anyio.run(due)  # the server refuses a write after the last one: this would raise
+
+
 def test_no_comment_is_due_once_the_answer_is_over() -> None:
     """The watch over requests has nothing to do for one whose answer was sent."""
     with Stage(keep_alive=0.01) as (server, _):

@@ -12,7 +12,7 @@ from antiphon.errors import BadRequestError, NotFoundError
 from antiphon.server.chat import decoded
 from antiphon.server.exchange import Exchange, Receive, Scope, Send
 from antiphon.server.gateway import Gateway
-from antiphon.threads import computed
+from antiphon.threads import computed, in_thread
 from antiphon.types import ChatRequest
 from antiphon.wire import json, read
 from antiphon.wire.codec import Dialect, TokenCounter
@@ -175,5 +175,5 @@ class Figures:
         """Answer one request."""
         exchange: Exchange = scope["exchange"]
         exchange.operation = "metrics"
-        body, content_type = self._written()
+        body, content_type = await in_thread(self._written)
         await exchange.reply(200, body, content_type=content_type)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from copy import copy
 from urllib.parse import urlsplit
 
 import anyio
@@ -21,6 +22,10 @@ OPEN = frozenset({"/health", "/ready"})
 
 _GRACE = 1.0
 """Seconds that the last words to a client may take."""
+_MAX_WORDS = 2000
+"""Characters of the message of an error: it may repeat what a client or a provider said."""
+_MAX_PATH = 200
+"""Characters of the path of a fault, in which a client's own names stand."""
 _OWN_SITES = frozenset({"", "none", "same-origin"})
 """Values of `sec-fetch-site` with which no foreign page is behind a request (Fetch Metadata, W3C, read 2026-11-29)."""
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -75,6 +80,7 @@ class Door:
                     await self._refuse(exchange, error)
             await self._see_out(exchange)
         finally:
+            gateway.bodies.release(exchange)
             self._done(exchange)
             exchange.end()
 
@@ -100,10 +106,24 @@ class Door:
     async def _refuse(self, exchange: Exchange, error: Exception) -> None:
         fault = _routing(error, exchange) if isinstance(error, HTTPException) else told(error, exchange)
         exchange.failed(fault)
+        fault = _shortened(fault)
         if not exchange.started:
             reply = self._dialect(exchange).encode_error(fault)
             extra = dict(getattr(error, "headers", None) or {}) if isinstance(error, HTTPException) else {}
             await exchange.refuse(reply, {name.lower(): value for name, value in extra.items()})
+
+
+def _shortened(fault: APIError) -> APIError:
+    """Return *fault* without the rest of what is too long to be read."""
+    param = fault.param or ""
+    if len(fault.message) <= _MAX_WORDS and len(param) <= _MAX_PATH:
+        return fault
+    short = copy(fault)
+    if len(fault.message) > _MAX_WORDS:
+        short.message = f"{fault.message[:_MAX_WORDS]}…"
+    if len(param) > _MAX_PATH:
+        short.param = f"{param[:_MAX_PATH]}…"
+    return short
 
 
 def _routing(error: HTTPException, exchange: Exchange) -> APIError:

@@ -31,8 +31,19 @@ NEVER = math.inf
 """Seconds."""
 _OWN = frozenset({"content-type", "request-id", "x-request-id"})
 """Header fields that every answer has; a provider's own id of a request is in the log."""
+_MAX_MODEL = 1000
+_SMALL = 64 * 1024
+"""Bytes of a body that are not counted: as many are read ahead on each connection."""
 _LINGER_BYTES = 64 * 1024 * 1024
 _LINGER_SECONDS = 5.0
+
+
+class Bodies(Protocol):
+    """Bounds the memory of bodies whose requests have no place yet."""
+
+    def hold(self, exchange: Exchange, size: int) -> None:
+        """Take note of the *size* that the body has now, in bytes; raise an error where there is no room for it."""
+        ...
 
 
 class Connection(Protocol):
@@ -53,7 +64,9 @@ class Exchange:
         id: Of this request, told as `x-request-id`.
         operation: OpenTelemetry's name of what is asked.
         key: Name of the client's key, `None` where none is asked for.
-        model: As the client names it, once that is known.
+        model: As the client names it, once that is known; the beginning of a longer name.
+        alias: The alias in the settings that this name fits, `None` where it is none.
+        upstream_model: The model's name as its provider knows it.
         provider_id: The provider's own id of the request, for its support.
         streamed: Whether the answer comes in pieces.
         started, complete: Whether the head of the answer, its last piece was sent.
@@ -77,6 +90,7 @@ class Exchange:
         self._sent = self._began
         self._writing = self._reading = False
         self._unread = True
+        self._body: bytes | None = None
         self._patience = NEVER
         self._fields: dict[bytes, bytes] = dict(scope["headers"])
         self.scope = scope
@@ -86,7 +100,9 @@ class Exchange:
         self.id = given if is_id(given) else f"{random.getrandbits(128):032x}"
         self.operation = ""
         self.key: str | None = None
-        self.model = ""
+        self._model = ""
+        self.alias: str | None = None
+        self.upstream_model = ""
         self.provider = ""
         self.provider_id: str | None = None
         self.status = 0
@@ -104,6 +120,15 @@ class Exchange:
         self.keep_alive = NEVER
         self.idle: Callable[[], Awaitable[None]] | None = None
         self.last_words: Callable[[APIError], Awaitable[None]] | None = None
+
+    @property
+    def model(self) -> str:
+        """The name of the model, which is for logs and metrics."""
+        return self._model
+
+    @model.setter
+    def model(self, name: str) -> None:
+        self._model = name[:_MAX_MODEL]
 
     def header(self, name: bytes) -> str:
         """Return the value of a header field, `""` where there is none."""
@@ -127,10 +152,22 @@ class Exchange:
             self.first = self.seconds
 
     async def body(self, limits: Limits) -> bytes:
-        """Read the body.
+        """Return the body, once; read it if that was not done.
 
         Raises:
             APIStatusError: It is too large, comes too slowly, or is packed.
+        """
+        if self._body is None:
+            await self.read(limits)
+        body, self._body = self._body, None
+        assert body is not None, "a body is read once"
+        return body
+
+    async def read(self, limits: Limits, bodies: Bodies | None = None) -> None:
+        """Read the body, which `body` then returns; *bodies* bounds what it holds together with others.
+
+        Raises:
+            APIStatusError: It is too large, comes too slowly, is packed, or there is no room for it.
         """
         most = limits.body_bytes
         packing = self.header(b"content-encoding")
@@ -143,8 +180,7 @@ class Exchange:
         told = self.header(b"content-length")
         if told.isascii() and told.isdigit() and int(told) > most:
             raise _too_large(most)
-        pieces: list[bytes] = []
-        size = 0
+        body: bytes | bytearray = b""
         self._reading, self._patience = True, limits.body_seconds
         while True:
             message = await self._receive()
@@ -152,14 +188,19 @@ class Exchange:
                 raise Left
             self._unread = message.get("more_body", False)
             if piece := message.get("body", b""):
-                size += len(piece)
-                if size > most:
+                if not body:
+                    body = piece
+                else:  # as it may come in single bytes, each is not to be kept by itself
+                    body = bytearray(body) if isinstance(body, bytes) else body
+                    body += piece
+                if len(body) > most:
                     raise _too_large(most)
-                pieces.append(piece)
+                if bodies is not None and len(body) > _SMALL:
+                    bodies.hold(self, len(body))
             if not self._unread:
                 break
         self._reading, self._patience = False, limits.write_seconds
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        self._body = bytes(body)
 
     @contextmanager
     def attended(self) -> Generator[None, None, None]:
@@ -174,6 +215,11 @@ class Exchange:
                 if connection is not None:
                     connection.leaving.discard(self._left)
                 self._end = None
+
+    @property
+    def reading(self) -> bool:
+        """Whether its body is not here yet."""
+        return self._reading
 
     def _left(self) -> None:
         self.give_up("left")
@@ -207,7 +253,9 @@ class Exchange:
 
     def end(self) -> None:
         """Let go of what it is answered with: a circle of references would wait for the garbage collector."""
-        self.idle = self.last_words = None
+        self.last_words = None
+        if self.idle is not None:
+            self.idle = _nothing
         for name in ("exchange", "gateway", "antiphon", "app", "endpoint", "router"):
             self.scope.pop(name, None)
 
@@ -286,6 +334,10 @@ class Exchange:
         if self.first is not None:
             timing += f", first;dur={self.first * 1000:.1f}"
         return f"{timing}, total;dur={self.seconds * 1000:.1f}"
+
+
+async def _nothing() -> None:
+    """Do what is due once a request is over."""
 
 
 class Left(Exception):

@@ -25,7 +25,7 @@ from antiphon.errors import (
 from antiphon.server.exchange import Exchange
 from antiphon.server.fields import one_line
 
-__all__ = ["overloaded", "stopping", "told"]
+__all__ = ["no_room", "overloaded", "stopping", "told"]
 
 logger = logging.getLogger("antiphon.server")
 
@@ -57,6 +57,18 @@ def overloaded(most: int) -> APIError:
     """Return the error for a request beyond what the server does at once."""
     return InternalServerError(
         f"This server answers {most} requests at once and has no room now; try again in a moment.",
+        status=503,
+        type="overloaded_error",
+        code="overloaded",
+        retry_after=1.0,
+    )
+
+
+def no_room(most: int) -> APIError:
+    """Return the error for a request whose body does not fit among those that wait; *most* is in bytes."""
+    return InternalServerError(
+        f"The bodies of requests that this server is reading take all of the {most:,} bytes that there are for them; "
+        "try again in a moment.",
         status=503,
         type="overloaded_error",
         code="overloaded",

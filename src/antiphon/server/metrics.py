@@ -39,6 +39,13 @@ _COUNTED: Mapping[str, str] = {
 """Counters by the field of `Usage` that they add up."""
 
 
+_MAX_MODELS = 100
+"""Models without an alias that have a label of their own; each takes some 70 lines."""
+_MAX_LABEL = 100
+"""Characters."""
+_OTHER = "other"
+
+
 class Metrics:
     """What Prometheus is told of the requests.
 
@@ -48,6 +55,7 @@ class Metrics:
 
     def __init__(self, *, shared: bool) -> None:
         self._shared = shared
+        self._models: set[str] = set()
         self._registry = registry = CollectorRegistry()
         labels = (*_LABELS, "error_type")
         self._duration = Histogram(
@@ -85,8 +93,7 @@ class Metrics:
         self._answers.labels(str(exchange.status), exchange.outcome).inc()
         if not exchange.provider:
             return
-        # Whatever a client writes could become a label, and stay: a model has its name here once it has answered.
-        model = exchange.model if exchange.outcome == "ok" else ""
+        model = self._label(exchange) if exchange.outcome == "ok" else ""
         labels = (exchange.operation, _PROVIDERS.get(exchange.provider, exchange.provider), model)
         failed = "" if exchange.outcome == "ok" else exchange.error or exchange.outcome
         self._duration.labels(*labels, failed).observe(exchange.seconds)
@@ -98,6 +105,21 @@ class Metrics:
             self._first.labels(*labels).observe(exchange.first)
             if (tokens := usage.completion_tokens or 0) > 1:
                 self._each.labels(*labels).observe((exchange.seconds - exchange.first) / (tokens - 1))
+
+    def _label(self, exchange: Exchange) -> str:
+        """Return the label of the model that answered.
+
+        Whatever a client writes could become a label, and stay. So it is the alias as it is configured, or else
+        provider and model; of these only so many, as there are providers that answer under any name.
+        """
+        if exchange.alias is not None:
+            return exchange.alias
+        model = f"{exchange.provider}/{exchange.upstream_model}"[:_MAX_LABEL]
+        if model not in self._models:
+            if len(self._models) >= _MAX_MODELS:
+                return _OTHER
+            self._models.add(model)
+        return model
 
     def written(self) -> tuple[bytes, str]:
         """Return them as Prometheus reads them, and the content type of that."""
