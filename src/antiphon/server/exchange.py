@@ -166,9 +166,13 @@ class Exchange:
     async def read(self, limits: Limits, bodies: Bodies | None = None) -> None:
         """Read the body, which `body` then returns; *bodies* bounds what it holds together with others.
 
+        Does nothing for a body that was read before.
+
         Raises:
             APIStatusError: It is too large, comes too slowly, is packed, or there is no room for it.
         """
+        if not self._unread:
+            return
         most = limits.body_bytes
         packing = self.header(b"content-encoding")
         if packing not in ("", "identity"):
