@@ -173,17 +173,8 @@ class Exchange:
         """
         if not self._unread:
             return
+        self._check_head(limits.body_bytes)
         most = limits.body_bytes
-        packing = self.header(b"content-encoding")
-        if packing not in ("", "identity"):
-            raise APIStatusError(
-                "A request body must not be packed: leave out the header field content-encoding.",
-                status=415,
-                type="invalid_request_error",
-            )
-        told = self.header(b"content-length")
-        if told.isascii() and told.isdigit() and int(told) > most:
-            raise _too_large(most)
         body: bytes | bytearray = b""
         self._reading, self._patience = True, limits.body_seconds
         while True:
@@ -205,6 +196,18 @@ class Exchange:
                 break
         self._reading, self._patience = False, limits.write_seconds
         self._body = bytes(body)
+
+    def _check_head(self, most: int) -> None:
+        """Refuse a body that its own header fields say the server does not take: compressed, or of too many bytes."""
+        if self.header(b"content-encoding") not in ("", "identity"):
+            raise APIStatusError(
+                "A request body must not be compressed: leave out the header field content-encoding.",
+                status=415,
+                type="invalid_request_error",
+            )
+        content_length = self.header(b"content-length")
+        if content_length.isascii() and content_length.isdigit() and int(content_length) > most:
+            raise _too_large(most)
 
     @contextmanager
     def attended(self) -> Generator[None, None, None]:

@@ -13,7 +13,6 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from io import RawIOBase
 from multiprocessing.connection import Connection as PipeConnection
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnContext, SpawnProcess
@@ -154,7 +153,7 @@ def _work(source: Source, config: Config, listener: socket.socket, ready: Callab
     _allow_files(config.limits.concurrent)
     log = None
     if config.server.access_log:
-        log = AccessLog(cast(RawIOBase, open(sys.stdout.fileno(), "wb", buffering=0, closefd=False)))
+        log = AccessLog(open(sys.stdout.fileno(), "wb", buffering=0, closefd=False))
     application = Application(config, log=log)
     gc.collect()
     gc.freeze()  # what is there now stays: it need not be looked through for garbage again and again
