@@ -29,7 +29,7 @@ from antiphon.errors import (
     ResponseTooLargeError,
     StreamError,
 )
-from antiphon.http import connection
+from antiphon.http import protocol
 from antiphon.http.exchange import HTTPTransport
 from antiphon.transport import Timeout
 from antiphon.wire.codec import HTTPRequest
@@ -246,7 +246,7 @@ async def test_idle_connection_closed_by_the_server(transport: HTTPTransport) ->
 
 async def test_idle_connections_do_not_stay(transport: HTTPTransport, monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection that nobody uses is closed after its time, though nobody closes the transport."""
-    monkeypatch.setattr(connection, "_IDLE_SECONDS", TINY)
+    monkeypatch.setattr(protocol, "_IDLE_SECONDS", TINY)
 
     def script(line: Line) -> None:
         line.request()
@@ -256,14 +256,6 @@ async def test_idle_connections_do_not_stay(transport: HTTPTransport, monkeypatc
     with Peer(script) as peer:
         assert await call(transport, peer.url()) == b"ok"
         assert await event(peer) is True
-
-
-async def test_quiet_connections_are_looked_at(transport: HTTPTransport, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A connection that was idle for some time is used again only after the loop has looked at it."""
-    monkeypatch.setattr(connection, "_QUIET_SECONDS", -1.0)
-    with answering(reply()) as peer:
-        assert [await call(transport, peer.url()) for _ in range(3)] == [b"ok"] * 3
-        assert peer.connections == 1
 
 
 async def test_error_status_leaves_the_connection(transport: HTTPTransport) -> None:

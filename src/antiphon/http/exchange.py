@@ -1,8 +1,10 @@
 """Floor 3: `HTTPTransport`: HTTP/1.1 on the running event loop of asyncio.
 
 Rules:
-- An exchange that is given up, by an error, a clock, `break` or a cancelled task, closes its connection at once, in
+- An exchange that is given up, by an error, a timeout, `break` or a cancelled task, closes its connection at once, in
   whatever phase it is. One that was read to its end leaves the connection for the next.
+- A request is sent again in one case only, and once: the connection had been used before and ended before a byte of
+  the reply. The server closed it then as the request was on its way.
 - Redirects are not followed: the key would go along.
 - Errors name `host:port` and nothing else of a URL, no header, and carry no lower error as cause or context.
 """
@@ -10,42 +12,41 @@ Rules:
 from __future__ import annotations
 
 import asyncio  # noqa: TID251 - connections are protocols of the running loop
-import functools
-import re
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Self
 
-from antiphon.errors import APIConnectionError, APITimeoutError, ResponseTooLargeError, StreamError
-from antiphon.http.connection import NEVER, Connection, Connections, Pool
-from antiphon.http.failures import broken, ran_out, redirected, unanswered, unreachable
-from antiphon.http.network import Origin, origin_of
+from antiphon.errors import APIConnectionError
+from antiphon.http.connection import MAX_CONNECTIONS, Connections, Pool
+from antiphon.http.failures import all_in_use, broken, unanswered, unreachable
+from antiphon.http.protocol import Connection
+from antiphon.http.reply import SETTLE_SECONDS, AnyReply, aim, fields, own_field
 from antiphon.transport import Reply, Timeout
-from antiphon.wire.codec import Headers, HTTPRequest
-from antiphon.wire.http1 import Gunzip, MalformedError, ResponseReader, request_head
+from antiphon.wire.codec import HTTPRequest
+from antiphon.wire.http1 import MalformedError, ResponseReader, request_head
 
 __all__ = ["HTTPTransport"]
 
-_SETTLE_SECONDS = 0.1
-"""How long an answer that is over may keep its body open: as long as OpenAI's client waits (3.54, `_streaming.py`)."""
-
-_REDIRECTS = frozenset((301, 302, 303, 307, 308))
-
-_OWN = frozenset(("connection", "content-length", "host", "te", "trailer", "transfer-encoding", "upgrade"))
-"""Header fields that say where a request goes, where it ends and what becomes of the connection. From anybody else they
-could make one request look like two."""
+_READ_AT_ONCE = 64 * 1024
+"""Bytes of a request that a server is taken to have read when it answers with an error."""
 
 
 class HTTPTransport:
-    """HTTP/1.1 over TCP or TLS; idle connections are kept for a minute.
+    """HTTP/1.1 over TCP or TLS; idle connections are kept for a minute, or as long as the server says.
 
     Proxies and certificates are as the environment says when the first connection is opened (see `network.py`). Each
     event loop has its own connections, closed with it, and so has a forked child.
+
+    Args:
+        max_connections: Most open connections to one origin, in each event loop. Who needs one more waits for it, up
+            to the connect timeout.
     """
 
-    def __init__(self) -> None:
-        self._connections = Connections()
+    def __init__(self, *, max_connections: int = MAX_CONNECTIONS) -> None:
+        if max_connections < 1:
+            raise ValueError(f"max_connections must be 1 or more, not {max_connections}.")
+        self._connections = Connections(most=max_connections)
 
     def open(
         self, url: str, request: HTTPRequest, *, headers: Mapping[str, str], timeout: Timeout
@@ -54,14 +55,13 @@ class HTTPTransport:
         return _Exchange(self._connections, url, request, headers, timeout)
 
     async def aclose(self) -> None:
-        """Close what is idle; exchanges under way go on to their end, new ones are refused."""
+        """Close what is idle; exchanges in progress go on to their end, new ones are refused."""
         await self._connections.aclose()
 
 
-class _Exchange:
+class _Exchange(AnyReply):
     """One request and its reply, which it is itself once entered."""
 
-    _origin: Origin
     _target: str
     _pool: Pool
     _connection: Connection
@@ -76,46 +76,27 @@ class _Exchange:
         headers: Mapping[str, str],
         timeout: Timeout,
     ) -> None:
-        self.status = 0
-        self.headers: Headers = {}
-        self.content_type = ""
+        super().__init__(timeout)
         self._connections = connections
         self._url = url
         self._request = request
         self._fields: Mapping[str, str] | None = headers
-        self._timeout = timeout
-        self._total = self._token = NEVER
-        self._got_token = False
-        self._begun = False
         self._over = False
-        self._gunzip: Gunzip | None = None
-        self._unpacked: Iterator[bytes] = iter(())
 
     async def __aenter__(self) -> Self:
         # Nothing secret may be a local variable here or in what this calls: tracebacks are printed with locals, too.
-        fault = self._aim()
-        if fault:
-            raise APIConnectionError(
-                f"The URL of the request {fault}. A base URL looks like 'https://api.example.com/v1'.",
-                retryable=False,
-            )
+        self._origin, self._target = aim(self._url)
         pool = self._pool = self._connections.here()
-        if self._timeout.total is not None:
-            self._total = pool.loop.time() + self._timeout.total
-        connection = self._connection = await pool.find(self._origin) or await self._connect()
+        self._start(pool.loop)
+        if pool.full(self._origin):
+            await self._wait_for_a_place()
+        else:
+            await pool.enter(self._origin)
         try:
-            fault = self._send()
-            if fault:
-                raise APIConnectionError(f"The request to {self._origin} was not sent. {fault}", retryable=False)
-            if self._timeout.first_token is not None:
-                self._token = pool.loop.time() + self._timeout.first_token
-            while not self._reader.status:
-                if connection.fault is not None:
-                    raise unanswered(self._origin, connection.fault)
-                await self._wait()
-            self._accept()
-        except BaseException as error:
-            await self._give_up(error)
+            if not await self._ask(pool.find(self._origin) or await self._connect()):
+                await self._ask(await self._connect())  # a new connection that ends is an error
+        except BaseException:
+            pool.leave(self._origin)
             raise
         return self
 
@@ -123,19 +104,19 @@ class _Exchange:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._over = True
-        if self._connection.reusable:
-            self._pool.put(self._connection)
-        else:
-            await self._give_up(error)
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
+        try:
+            if self._connection.reusable:
+                self._pool.put(self._connection)
+            else:
+                await self._give_up(error)
+        finally:
+            self._pool.leave(self._origin)
 
     async def __anext__(self) -> bytes:
         if self._over:
             raise RuntimeError("This reply is over: its body can only be read inside of `async with`.")
         connection = self._connection
-        if min(self._token, self._total) < self._pool.loop.time() and not self._reader.complete:
+        if min(self._token, self._total) < self._loop.time() and not self._reader.complete:
             raise self._late()  # what came without end meanwhile said nothing
         while True:
             if self._gunzip is not None and (piece := self._unpack()):
@@ -147,8 +128,7 @@ class _Exchange:
                     return data
                 self._unpacked = self._gunzip.feed(data)
             elif self._reader.complete:
-                if self._gunzip is not None and not self._gunzip.complete:
-                    raise StreamError(f"The answer of {self._origin} broke off in the middle of its gzip data.")
+                self._end()
                 raise StopAsyncIteration
             elif connection.fault is not None:
                 raise broken(self._origin, connection.fault, self._begun)
@@ -156,7 +136,7 @@ class _Exchange:
                 await self._wait()
 
     async def settle(self) -> None:
-        deadline = self._pool.loop.time() + _SETTLE_SECONDS
+        deadline = self._loop.time() + SETTLE_SECONDS
         while not self._reader.complete and self._connection.fault is None:
             self._connection.take()
             try:
@@ -164,108 +144,83 @@ class _Exchange:
             except TimeoutError:
                 return
 
-    async def read(self, limit: int) -> bytes:
-        pieces: list[bytes] = []
-        size = self._reader.length or 0
-        if size <= limit:
-            size = 0
-            async for piece in self:
-                size += len(piece)
-                if size > limit:
-                    break
-                pieces.append(piece)
-            else:
-                return b"".join(pieces)
-        raise ResponseTooLargeError(
-            f"The answer of {self._origin} is larger than {limit} bytes, the bound set for it.", status=self.status
-        )
-
-    def got_token(self) -> None:
-        idle = self._timeout.idle
-        self._got_token, self._token = True, NEVER if idle is None else self._pool.loop.time() + idle
+    async def _wait_for_a_place(self) -> None:
+        """Wait until fewer connections than may be are in use, within the time that connecting has."""
+        name, until = self._connect_limit()
+        try:
+            async with asyncio.timeout_at(until):
+                await self._pool.enter(self._origin)
+        except TimeoutError:
+            failure = all_in_use(self._origin, self._pool.most, name, getattr(self._timeout, name))
+        else:
+            return
+        raise failure
 
     async def _connect(self) -> Connection:
-        """Open a connection within the connect clock or the total one, whichever is first."""
-        clock, seconds = "connect", self._timeout.connect
-        if self._timeout.total is not None and (seconds is None or self._timeout.total < seconds):
-            clock, seconds = "total", self._timeout.total
+        """Open a connection within the connect timeout or the total one, whichever is first."""
         context = await self._connections.context(self._origin)
-        limit = asyncio.timeout(seconds)
+        name, until = self._connect_limit()
+        limit = asyncio.timeout_at(until)
         try:
             async with limit:
                 return await self._connections.connect(self._pool, self._origin, context)
         except OSError as error:  # TimeoutError is one
             if limit.expired():
-                failure: APIConnectionError = ran_out(self._origin, clock, seconds)
+                failure: APIConnectionError = self._ran_out(name)
             else:
                 failure = unreachable(self._origin, self._connections.proxy(self._origin), error)
         raise failure
 
-    def _aim(self) -> str:
-        """Read the URL: where to send the request, and what to ask for there. Return what is wrong with it."""
-        match = _URL.match(self._url)
-        base, path, query = match.groups() if match else ("", "", "")
-        origin = _origin_of(base)
-        if isinstance(origin, str):
-            return origin
-        self._origin, self._target = origin, (path or "/") + query
-        return ""
+    async def _ask(self, connection: Connection) -> bool:
+        """Send the request and take the head of its reply.
+
+        Returns:
+            Whether there is one. `False`: the connection had been used before, and ended before a byte of a reply.
+        """
+        self._connection = connection
+        try:
+            fault = self._send()
+            if fault:
+                raise APIConnectionError(f"The request to {self._origin} was not sent. {fault}", retryable=False)
+            self._sent()
+            reader = self._reader
+            while not reader.status:
+                if connection.fault is not None:
+                    if connection.reused and not (reader.started or isinstance(connection.fault, MalformedError)):
+                        return False
+                    raise unanswered(self._origin, connection.fault)
+                await self._wait()
+            self._fields = None
+            if connection.unsent or (reader.status >= 400 and len(self._request.body) > _READ_AT_ONCE):
+                # The server may not have read all of the request, and would take the rest for the next one.
+                reader.keep_alive = False
+            self._accept(reader.status, reader.headers)
+        except BaseException as error:
+            await self._give_up(error)
+            raise
+        return True
 
     def _send(self) -> str:
         """Send the request. Return what is wrong with it, and then send nothing."""
         request, connection, target = self._request, self._connection, self._target
-        own = next((name for name in self._fields or () if name.lower() in _OWN), None)
-        if own is not None:
+        own = own_field(self._fields or {})
+        if own:
             return f"The header field {own!r} is for the connection to set: leave it out of extra_headers."
-        fields = {
-            "host": self._origin.authority,
-            "user-agent": "antiphon",
-            "accept": "*/*",
-            "accept-encoding": "gzip",
-            **request.headers,
-            **(self._fields or {}),
-        }
-        if request.body or request.method not in ("GET", "DELETE"):
-            fields["content-length"] = str(len(request.body))
+        sent = fields(self._origin, request, self._fields or {})
         if connection.via is not None:
             target = f"{self._origin.scheme}://{self._origin.authority}{target}"
             if connection.via.authorization is not None:
-                fields["proxy-authorization"] = connection.via.authorization
+                sent["proxy-authorization"] = connection.via.authorization
         try:
-            head = request_head(request.method, target, fields)
+            head = request_head(request.method, target, sent)
         except ValueError as error:
             return str(error)
-        self._fields = None
         self._reader = ResponseReader()
         connection.send(head, request.body, self._reader)
         return ""
 
-    def _accept(self) -> None:
-        """Take the head of the reply."""
-        reader = self._reader
-        self.status, self.headers = reader.status, reader.headers
-        self.content_type = reader.headers.get("content-type", "")
-        if self.status in _REDIRECTS:
-            raise redirected(self._origin, self.status, reader.headers.get("location", ""))
-        coding = reader.headers.get("content-encoding", "identity").lower()
-        if coding in ("gzip", "x-gzip"):
-            self._gunzip = Gunzip()
-        elif coding != "identity":
-            raise StreamError(
-                f"The answer of {self._origin} is packed as {coding!r}, though only gzip was offered.",
-                status=self.status,
-            )
-
-    def _unpack(self) -> bytes:
-        """Return the next unpacked piece, `b""` where packed bytes are wanted first."""
-        try:
-            return next(self._unpacked, b"")
-        except MalformedError as error:
-            failure = broken(self._origin, error, self._begun)
-        raise failure
-
     async def _wait(self) -> None:
-        """Wait for more to come, by whichever clock runs out first."""
+        """Wait for more to come, by whichever timeout runs out first."""
         try:
             await self._connection.wait(min(self._token, self._total))
         except TimeoutError:
@@ -274,20 +229,8 @@ class _Exchange:
             return
         raise failure
 
-    def _late(self) -> APITimeoutError:
-        """Return the error of the clock that runs out first."""
-        clock = "idle" if self._got_token else "first_token"
-        if self._total < self._token:
-            clock = "total"
-        return ran_out(self._origin, clock, getattr(self._timeout, clock))
-
     async def _give_up(self, error: BaseException | None) -> None:
         """Close the connection. The loop needs one more turn for it, unless a cancelled task yields to it anyway."""
         self._connection.abort()
         if error is None or isinstance(error, Exception):
             await asyncio.sleep(0)
-
-
-_URL = re.compile(r"([^/?#]*//[^/?#]*)([^?#]*)([^#]*)")
-
-_origin_of = functools.lru_cache(maxsize=64)(origin_of)

@@ -13,7 +13,7 @@ from antiphon.errors import APIConnectionError, APIError, APIStatusError, APITim
 from antiphon.http.network import Origin, Proxy
 from antiphon.wire.http1 import MalformedError
 
-__all__ = ["broken", "ran_out", "redirected", "unanswered", "unreachable"]
+__all__ = ["all_in_use", "broken", "ran_out", "redirected", "unanswered", "unreachable"]
 
 
 def ran_out(origin: Origin, clock: str, seconds: float | None) -> APITimeoutError:
@@ -27,6 +27,15 @@ def ran_out(origin: Origin, clock: str, seconds: float | None) -> APITimeoutErro
     return APITimeoutError(
         f"{what} within {seconds:g} s. This is the {clock.replace('_', '-')} clock: "
         f"give it more with timeout=Timeout({clock}=…), or no limit with None."
+    )
+
+
+def all_in_use(origin: Origin, most: int, name: str, seconds: float | None) -> APITimeoutError:
+    """Say that no connection became free, by which timeout, and what to do."""
+    return APITimeoutError(
+        f"All {most} connections to {origin} that this client may have are in use, and none became free within "
+        f"{seconds:g} s, the {name} timeout. Make fewer calls at once, or allow more connections: "
+        "transport=HTTPTransport(max_connections=…)."
     )
 
 
