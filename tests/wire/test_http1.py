@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import itertools
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -138,6 +139,124 @@ def test_malformed(answer: bytes) -> None:
     with pytest.raises(MalformedError) as raised:
         read(answer)
     assert "bbb" not in str(raised.value)
+
+
+OK = b"HTTP/1.1 200 OK\r\n"
+LENGTH = b"content-length: 0\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        OK.replace(b"\r\n", b"\n") + b"content-length: 0\n\n",
+        OK.replace(b"\r\n", b"\n") + LENGTH,
+        OK + b"x: a\nset-cookie: b\r\n" + LENGTH,
+        OK + b"x: a\rset-cookie: b\r\n" + LENGTH,
+        OK + b"x: a\r\r\n" + LENGTH,
+        OK + b"x: a\0b\r\n" + LENGTH,
+        OK + b"x: a\x01b\r\n" + LENGTH,
+        OK + b"x: a\x7fb\r\n" + LENGTH,
+        OK + b"\nx: a\r\n" + LENGTH,
+        b"HTTP/1.1 200 O\nK\r\n" + LENGTH,
+        b"HTTP/1.1 200 O\rK\r\n" + LENGTH,
+        b"HTTP/1.1 100 Continue\r\nx: a\nb\r\n\r\n" + OK + LENGTH,
+        b"HTTP/1.1 100 Continue\n\n" + OK + LENGTH,
+        CHUNKED + b"2\nhi\n0\n\n",
+        CHUNKED + b"2;a\nb\r\nhi\r\n0\r\n\r\n",
+        CHUNKED + b"2;a\rb\r\nhi\r\n0\r\n\r\n",
+        CHUNKED + b"2;a\0b\r\nhi\r\n0\r\n\r\n",
+        CHUNKED + b"2\r\nhi\n0\r\n\r\n",
+        CHUNKED + b"2\r\nhi\r\n0\n\n",
+        CHUNKED + chunk(b"hi") + b"0\r\na: b\nc: d\r\n\r\n",
+        CHUNKED + chunk(b"hi") + b"0\r\na: b\rc: d\r\n\r\n",
+        CHUNKED + chunk(b"hi") + b"0\r\na: b\0\r\n\r\n",
+        CHUNKED + chunk(b"hi") + b"0\r\na: b\n\n",
+    ],
+)
+def test_lines_and_values_that_others_read_otherwise(answer: bytes) -> None:
+    """A line that does not end in CR LF, and a control character, are errors wherever they stand and are split."""
+    for cuts in ((), range(1, len(answer)), *((cut,) for cut in range(1, len(answer)))):
+        with pytest.raises(MalformedError):
+            read(answer, *cuts)
+
+
+def test_bytes_that_a_value_may_hold() -> None:
+    """A tab, and bytes beyond ASCII, are part of a value; in a body everything is."""
+    body = bytes(range(256)) + b"\n\n\r\r\n"
+    answer = OK + b"x: a\tb\r\ny: \xe9\r\ncontent-length: %d\r\n\r\n" % len(body) + body
+    for cut in range(1, len(answer)):
+        reader, got = read(answer, cut)
+        assert (reader.headers["x"], reader.headers["y"], got) == ("a\tb", "\xe9", body)
+
+
+class Counting(bytearray):
+    """Counts how many bytes are looked at for the end of a head."""
+
+    looked_at = 0
+
+    def find(self, *args: Any) -> int:
+        """Find, and count from where."""
+        self.looked_at += len(self) - (args[1] if len(args) > 1 else 0)
+        return super().find(*args)
+
+    def count(self, *args: Any) -> int:
+        """Count, and count from where."""
+        self.looked_at += len(self) - (args[1] if len(args) > 1 else 0)
+        return super().count(*args)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        OK + b"".join(b"x-%d: %s\r\n" % (number, b"y" * 500) for number in range(200)),
+        CHUNKED + chunk(b"hi") + b"0\r\n" + b"a: b\r\n" * 2000,
+    ],
+    ids=["head", "trailer"],
+)
+def test_byte_by_byte_is_linear(answer: bytes) -> None:
+    """A long head or trailer that comes byte by byte costs a few looks at each of its bytes, not at all before it."""
+    reader = ResponseReader()
+    reader._buffer = buffer = Counting()
+    for byte in answer:
+        reader.feed(bytes([byte]))
+    assert not reader.complete
+    assert 0 < buffer.looked_at < 20 * len(answer)
+
+
+def test_many_interim_responses() -> None:
+    """Interim responses are passed over up to a bound, in one read or many, without recursion."""
+    interim = b"HTTP/1.1 102 Processing\r\n\r\n"
+    for cuts in ((), range(1, 2000, 7)):
+        reader, got = read(interim * 100 + reply(b"hello"), *cuts)
+        assert (reader.status, got, reader.complete, reader.keep_alive) == (200, b"hello", True, True)
+        with pytest.raises(MalformedError, match="more than 100 interim responses"):
+            read(interim * 5000 + reply(b"hello"), *cuts)
+
+
+@pytest.mark.parametrize("step", [1, 1000, 1_000_000])
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (OK + b"x: " + b"y" * 20_000 + b"\r\n" + LENGTH, "header field .* longer than 16384"),
+        (OK + b"x: y\r\n" * 250 + b"x: " + b"y" * 16_000 + b"\r\n" + LENGTH, "header field .* longer than 16384"),
+        (OK + b"".join(b"x%d: y\r\n" % number for number in range(300)) + LENGTH, "more than 256 header fields"),
+        (OK + b"x: y\r\n" * 300 + LENGTH, "more than 256 header fields"),
+        ((b"HTTP/1.1 102 P\r\nx: " + b"y" * 16_000 + b"\r\n\r\n") * 9 + OK + LENGTH, "head .* longer than"),
+        (CHUNKED + b"0\r\n" + b"a: b\r\n" * 4000 + b"\r\n", "trailer .* too long"),
+    ],
+    ids=["one field", "one name", "names", "fields", "interim", "trailer"],
+)
+def test_bounds(answer: bytes, says: str, step: int) -> None:
+    """The number of header fields and their size are bounded, however they arrive."""
+    with pytest.raises(MalformedError, match=says):
+        read(answer, *range(step, len(answer), step))
+
+
+def test_trailers_are_dropped() -> None:
+    """A field after the body changes nothing that the head said."""
+    reader, got = read(CHUNKED + chunk(b"hi") + b"0\r\nconnection: close\r\ncontent-type: x\r\nretry-after: 9\r\n\r\n")
+    assert (got, reader.complete, reader.keep_alive) == (b"hi", True, True)
+    assert reader.headers == {"content-type": "text/event-stream", "transfer-encoding": "chunked"}
 
 
 def test_request() -> None:

@@ -128,7 +128,9 @@ class AnyReply:
     def _announced(self) -> int:
         """Return how many bytes of body the head of the reply announces, 0 where it does not say."""
         length = self.headers.get("content-length", "")
-        return int(length) if length.isascii() and length.isdigit() and len(length) < 19 else 0
+        if "transfer-encoding" in self.headers or not (length.isascii() and length.isdigit() and len(length) < 19):
+            return 0
+        return int(length)
 
     # When.
 

@@ -17,7 +17,17 @@ from collections.abc import Callable, Iterator, Mapping
 __all__ = ["Gunzip", "MalformedError", "ResponseReader", "request_head"]
 
 MAX_HEAD = 128 * 1024
-"""Bytes that the head of a response, or its trailer, may have."""
+"""Bytes that the head of a response may have, together with the interim responses before it."""
+
+_MAX_FIELDS = 256
+"""Header fields that one head may have; the largest of the recorded ones have 40."""
+
+_MAX_FIELD = 16 * 1024
+"""Bytes that one header field may have, or all values of one name together."""
+
+_MAX_TRAILER = 16 * 1024
+_MAX_INTERIM = 100
+"""Interim responses (1xx) before the final one."""
 
 _MAX_LINE = 4096
 _PIECE = 64 * 1024
@@ -28,7 +38,10 @@ _NAME = re.compile(_TOKEN)
 _FIELD = re.compile(rf"{_TOKEN}: [^\x00-\x08\x0a-\x1f\x7f]*\r\n")
 _REQUEST = re.compile(rf"{_TOKEN} [!-~]+ HTTP/1\.1\r\n(?:{_FIELD.pattern})*\r\n")
 _STATUS_LINE = re.compile(r"HTTP/1\.([01]) ([1-9][0-9]{2})(?: (.*))?")
-_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?", re.DOTALL)
+_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\x00-\x08\x0a-\x1f\x7f]*)?")
+_CONTROLS = bytes(byte for byte in (*range(0x20), 0x7F) if byte != 0x09)
+"""Bytes that no part of a head may hold, but for the CR LF at the end of each line (RFC 9110, section 5.5)."""
+_BARE = "it holds a control character, or a line that does not end in CR LF"
 _NO_BODY = frozenset((204, 304))
 
 
@@ -74,9 +87,10 @@ class ResponseReader:
 
     __slots__ = (
         "_buffer",
-        "_held",
+        "_interim",
         "_left",
         "_no_body",
+        "_read",
         "_take",
         "complete",
         "headers",
@@ -96,9 +110,10 @@ class ResponseReader:
         self.keep_alive = True
         self.length: int | None = None
         self._no_body = no_body
-        self._buffer: bytes = b""
-        self._held = bytearray()
-        """What is there of a head or a trailer; it grows in place, since some come byte by byte."""
+        self._buffer = bytearray()
+        self._read = 0
+        """Bytes of head that have been read, interim responses included."""
+        self._interim = 0
         self._left: int = 0
         # A function, not a bound method: that would make every reader a cycle, left to the garbage collector.
         self._take: Callable[[ResponseReader, bytes], bytes] = ResponseReader._head
@@ -119,46 +134,69 @@ class ResponseReader:
         self.keep_alive = False
         return self.complete
 
-    def _until_blank(self, data: bytes) -> bytes:
-        """Return all bytes so far if there is an empty line among them, and else `b""`."""
-        held = self._held
-        if not held and b"\r\n\r\n" in data:
-            return data
-        start = max(0, len(held) - 3)
-        held += data
-        if held.find(b"\r\n\r\n", start) < 0:
-            return b""
-        self._held = bytearray()
-        return bytes(held)
-
     def _head(self, data: bytes) -> bytes:
-        data = self._until_blank(data)
-        if not data and len(held := self._held) <= MAX_HEAD:
-            if not (held.startswith(b"HTTP/1.") or b"HTTP/1.".startswith(held[:7])):
-                raise MalformedError("what came is not the head of an HTTP/1.1 response")
-            return b""
+        if self._buffer:
+            end = self._gather(data)
+            data = bytes(self._buffer) if end >= 0 else b""
+        else:
+            end = data.find(b"\r\n\r\n")
+            if end < 0:
+                self._gather(data)
         start = 0
-        while True:  # interim responses are passed over, as many as there are
-            end = data.find(b"\r\n\r\n", start)
-            if end < 0 and data and len(data) - start <= MAX_HEAD:
-                return self._head(data[start:])
-            if not 0 <= end - start <= MAX_HEAD:
-                raise MalformedError(f"the head of the response is longer than {MAX_HEAD} bytes")
-            first, *lines = data[start:end].decode("latin-1").split("\r\n")
-            persistent, status, reason = _status_line(first)
-            headers = _fields(lines)
-            if status == 101:
-                raise MalformedError("the server switched to another protocol, unasked")
-            start = end + 4
-            if status >= 200:
+        while end >= 0:
+            self._read += end + 4 - start
+            if self._read > MAX_HEAD:
                 break
+            if self._response(data[start:end]):
+                self._buffer.clear()
+                self._frame()
+                return self._take(self, data[end + 4 :])
+            start = end + 4
+            end = data.find(b"\r\n\r\n", start)
+        if start:
+            self._buffer.clear()
+            self._gather(data[start:])
+        if self._read + len(self._buffer) > MAX_HEAD:
+            raise MalformedError(f"the head of the response is longer than {MAX_HEAD} bytes")
+        if not (self._buffer.startswith(b"HTTP/1.") or b"HTTP/1.".startswith(self._buffer[:7])):
+            raise MalformedError("what came is not the head of an HTTP/1.1 response")
+        return b""
+
+    def _gather(self, data: bytes) -> int:
+        """Add *data* to the buffer, and return where the first empty line begins there, -1 where there is none yet.
+
+        Each byte is looked at once, however the bytes are split: a server may send one at a time.
+
+        Raises:
+            MalformedError: A line ends in LF alone. It would otherwise be waited for the rest of it.
+        """
+        buffer, held = self._buffer, len(self._buffer)
+        buffer += data
+        end = buffer.find(b"\r\n\r\n", max(held - 3, 0))
+        if end < 0 and data.count(b"\n") != buffer.count(b"\r\n", max(held - 1, 0)):
+            raise MalformedError(_BARE)
+        return end
+
+    def _response(self, head: bytes) -> bool:
+        """Read one head without its empty line, and tell whether it is that of the final response."""
+        first, *lines = head.decode("latin-1").split("\r\n")
+        if len(head.translate(None, _CONTROLS)) != len(head) - 2 * len(lines):
+            raise MalformedError(_BARE)
+        persistent, status, reason = _status_line(first)
+        headers = _fields(lines, len(head))
+        if status == 101:
+            raise MalformedError("the server switched to another protocol, unasked")
+        if status < 200:
+            self._interim += 1
+            if self._interim > _MAX_INTERIM:
+                raise MalformedError(f"more than {_MAX_INTERIM} interim responses came before the final one")
+            return False
         self.status, self.reason, self.headers = status, reason, headers
         connection = headers.get("connection")
         if connection is not None:
             persistent = "close" not in connection.lower() and (persistent or "keep-alive" in connection.lower())
         self.keep_alive = persistent
-        self._frame()
-        return self._take(self, data[start:])
+        return True
 
     def _frame(self) -> None:
         """Find out where the body ends (RFC 9112, section 6.3)."""
@@ -209,19 +247,20 @@ class ResponseReader:
 
     def _chunks(self, data: bytes) -> bytes:
         if self._buffer:
-            data = self._buffer + data
+            data = bytes(self._buffer) + data  # a part of a size line, or of what ends a chunk: never more than a line
+            self._buffer.clear()
         found: list[bytes] = []
         left, position, end = self._left, 0, len(data)
         while True:
             if left == _BETWEEN_CHUNKS:
                 line_end = data.find(b"\r\n", position)
                 if line_end < 0:
-                    if end - position > _MAX_LINE:
-                        raise MalformedError("the size line of a chunk is too long")
+                    if end - position > _MAX_LINE or data.find(b"\n", position) >= 0:
+                        raise MalformedError("the size line of a chunk is too long, or does not end in CR LF")
                     break
                 left, position = _chunk_size(data[position:line_end]), line_end + 2
                 if not left:
-                    self._buffer, self._take = b"", ResponseReader._trailer
+                    self._take = ResponseReader._trailer
                     # The empty line that ends the trailer may be the one that ends the size line.
                     self._trailer(data[position - 2 :])
                     return b"".join(found)
@@ -236,17 +275,23 @@ class ResponseReader:
                 raise MalformedError("a chunk is longer than its size")
             found.append(data[position:stop])
             left, position = _BETWEEN_CHUNKS, stop + 2
-        self._buffer, self._left = data[position:], left
+        self._buffer += data[position:]
+        self._left = left
         return b"".join(found)
 
     def _trailer(self, data: bytes) -> bytes:
-        data = self._until_blank(data)
-        if not data:
-            if len(self._held) > MAX_HEAD:
-                raise MalformedError("the trailer of the response is too long")
+        """Read to the end of the trailer, whose fields are dropped: none of them may change what the head said."""
+        end = self._gather(data)
+        if (len(self._buffer) if end < 0 else end) > _MAX_TRAILER:
+            raise MalformedError("the trailer of the response is too long")
+        if end < 0:
             return b""
+        trailer, surplus = bytes(self._buffer[2:end]), bytes(self._buffer[end + 4 :])
+        self._buffer.clear()
+        if len(trailer.translate(None, _CONTROLS)) != len(trailer) - 2 * trailer.count(b"\r\n"):
+            raise MalformedError(_BARE)
         self._done()
-        return self._surplus(data[data.find(b"\r\n\r\n") + 4 :])
+        return self._surplus(surplus)
 
 
 @functools.lru_cache(maxsize=64)
@@ -265,14 +310,19 @@ def _field_name(name: str) -> str:
     return name.lower()
 
 
-def _fields(lines: list[str]) -> dict[str, str]:
-    headers: dict[str, list[str]] = {}
+def _fields(lines: list[str], size: int) -> dict[str, str]:
+    """Read the fields of a head of *size* bytes."""
+    if len(lines) > _MAX_FIELDS:
+        raise MalformedError(f"the response has more than {_MAX_FIELDS} header fields")
+    headers: dict[str, str] = {}
     for line in lines:
         # A line without a colon is no field, and neither is one that begins with a space: its name is empty or odd.
         name, _, value = line.partition(":")
         name, value = _field_name(name if name != line else ""), value.strip(" \t")
-        headers.setdefault(name, []).append(value)
-    return {name: ", ".join(values) for name, values in headers.items()}
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    if size > _MAX_FIELD and max(map(len, headers.values()), default=0) > _MAX_FIELD:
+        raise MalformedError(f"a header field of the response is longer than {_MAX_FIELD} bytes")
+    return headers
 
 
 @functools.lru_cache(maxsize=1024)
