@@ -40,6 +40,8 @@ N = TypeVar("N", bound=Node)
 _MAX_ERROR_BODY = 1024 * 1024
 _MAX_DEPTH = 64
 """Levels of an error's body, beyond which it is not kept."""
+_MAX_FIELD = 1024
+"""Most characters of a header field of a reply that callers get to see."""
 _AT_ONCE = 8
 """Most requests of one call that are under way at once."""
 
@@ -113,12 +115,13 @@ class Endpoint:
             async with self._transport.open(url, http, headers=headers, timeout=call.timeout) as reply:
                 if not 200 <= reply.status < 300:
                     body, carried = await _error_body(reply), False
-                    raise self.codec.decode_error(reply.status, reply.headers, body)
-                call.reply_headers = {
-                    name: redact(value, *self._secrets) for name, value in reply.headers.items() if _tells(name)
-                }
+                    raise self.codec.decode_error(reply.status, _short(reply.headers), body)
+                call.reply_headers = _short(
+                    {name: redact(value, *self._secrets) for name, value in reply.headers.items() if _tells(name)}
+                )
                 decoder = self.codec.decoder(request, reply.content_type)
                 keep = _keeper(reply, call)
+                progress = _Progress(request, reply)
                 async for data in reply:
                     carried = False
                     keep(data)
@@ -129,7 +132,7 @@ class Endpoint:
                             event, waiting = self._first(event, reply, request.model)
                         yield event
                         said = said or type(event) not in _SILENT
-                    _go_on(reply, said=said)
+                    _go_on(reply, said=said or progress.counts(data))
                     if decoder.over:
                         break
                     carried = True
@@ -230,7 +233,7 @@ class Endpoint:
             async with self._transport.open(url, http, headers=headers, timeout=call.timeout) as reply:
                 if 200 <= reply.status < 300:
                     return await reply.read(MAX_BODY)
-                status, fields, body = reply.status, reply.headers, await _error_body(reply)
+                status, fields, body = reply.status, _short(reply.headers), await _error_body(reply)
         except APIError as error:
             error.of_connection = True
             raise
@@ -416,9 +419,13 @@ def _forget(_data: bytes) -> None:
     """Keep nothing."""
 
 
+def _media_type(reply: Reply) -> str:
+    return reply.content_type.partition(";")[0].strip().lower()
+
+
 def _keeper(reply: Reply, call: Call) -> Callable[[bytes], object]:
     """Return what to do with the bytes of *reply*: keep those of a whole answer, if the caller wants them."""
-    whole = reply.content_type.partition(";")[0].strip().lower() == "application/json"
+    whole = _media_type(reply) == "application/json"
     return call.body.append if whole and call.body is not None else _forget
 
 
@@ -433,9 +440,29 @@ def _carried(headers: Mapping[str, str]) -> Iterator[Secret]:
 
 
 def _go_on(reply: Reply, *, said: bool) -> None:
-    """Let the idle clock begin anew, after the time that the caller took, if a piece *said* anything; pings do not."""
+    """Let the idle timeout begin again, after the time that the caller took, if a piece *said* anything."""
     if said:
         reply.got_token()
+
+
+class _Progress:
+    """Tells which bytes of a body count as progress though no event comes of them: those of a whole answer.
+
+    A whole answer is JSON, and gives its events at its end. White space before it does not count, since providers send
+    it while a request waits for its turn; neither do the comments and pings of a stream.
+    """
+
+    __slots__ = ("_whole",)
+
+    def __init__(self, request: ChatRequest, reply: Reply) -> None:
+        self._whole = None if not request.stream or _media_type(reply) == "application/json" else False
+        """Whether this is one; `None` until its first byte is there."""
+
+    def counts(self, data: bytes) -> bool:
+        """Take the next bytes and tell whether they count."""
+        if self._whole is None and (start := data.lstrip(b" \t\r\n\xef\xbb\xbf")):
+            self._whole = start.startswith((b"{", b"["))
+        return bool(self._whole)
 
 
 @functools.lru_cache(maxsize=512)
@@ -444,6 +471,11 @@ def _tells(name: str) -> bool:
     return (
         name in REQUEST_IDS or "ratelimit" in name.replace("-", "") or name in ("retry-after", "openai-processing-ms")
     )
+
+
+def _short(headers: Headers) -> dict[str, str]:
+    """Return *headers* without those that are too long to be passed on or written to a log."""
+    return {name: value for name, value in headers.items() if len(value) <= _MAX_FIELD}
 
 
 async def _error_body(reply: Reply) -> bytes:

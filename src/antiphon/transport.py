@@ -37,9 +37,10 @@ class Timeout(msgspec.Struct, frozen=True):
     connect: float | None = 10.0
     """Until the connection stands, name look-up and TLS included."""
     first_token: float | None = 300.0
-    """From the start until the answer brings something; keep-alive bytes do not count."""
+    """From the start until the answer brings something: the first token of a stream, the first byte of a whole answer.
+    Keep-alive bytes do not count."""
     idle: float | None = 120.0
-    """Between two pieces of the answer; comments and pings are none."""
+    """Between two pieces of the answer, which are any bytes of a whole one; comments and pings are none."""
     total: float | None = None
     """From the start to the last byte."""
 
@@ -101,7 +102,7 @@ class Reply(Protocol):
         ...
 
     async def read(self, limit: int) -> bytes:
-        """Return the whole body.
+        """Return the whole body. Its bytes count as tokens, but for white space before the first that is none.
 
         Raises:
             ResponseTooLargeError: It has more than *limit* bytes.

@@ -103,7 +103,9 @@ class AnyReply:
         self._got_token, self._token = True, NEVER if idle is None else self._loop.time() + idle
 
     async def read(self, limit: int) -> bytes:
-        """Return the whole body; its bytes count as tokens, but for white space before the first that is none.
+        """Return the whole body.
+
+        Its bytes count as tokens, but for white space before the first that is none; those of an error do not.
 
         Raises:
             ResponseTooLargeError: It has more than *limit* bytes.
@@ -117,7 +119,7 @@ class AnyReply:
                 if size > limit:
                     break
                 pieces.append(piece)
-                if self._got_token or not piece.isspace():
+                if self.status < 400 and (self._got_token or not piece.isspace()):
                     self.got_token()
             else:
                 return b"".join(pieces)
