@@ -237,8 +237,8 @@ def test_many_interim_responses() -> None:
 @pytest.mark.parametrize(
     ("answer", "says"),
     [
-        (OK + b"x: " + b"y" * 20_000 + b"\r\n" + LENGTH, "header field .* longer than 16384"),
-        (OK + b"x: y\r\n" * 250 + b"x: " + b"y" * 16_000 + b"\r\n" + LENGTH, "header field .* longer than 16384"),
+        (OK + b"x: " + b"y" * 140_000 + b"\r\n" + LENGTH, "head .* longer than"),
+        (OK + (b"x: " + b"y" * 1000 + b"\r\n") * 140 + LENGTH, "head .* longer than"),
         (OK + b"".join(b"x%d: y\r\n" % number for number in range(300)) + LENGTH, "more than 256 header fields"),
         (OK + b"x: y\r\n" * 300 + LENGTH, "more than 256 header fields"),
         ((b"HTTP/1.1 102 P\r\nx: " + b"y" * 16_000 + b"\r\n\r\n") * 9 + OK + LENGTH, "head .* longer than"),

@@ -22,8 +22,8 @@ MAX_HEAD = 128 * 1024
 _MAX_FIELDS = 256
 """Header fields that one head may have; the largest of the recorded ones have 40."""
 
-_MAX_FIELD = 16 * 1024
-"""Bytes that one header field may have, or all values of one name together."""
+_MAX_NAME = 256
+"""Bytes of the longest name of a header field that is kept for the next response."""
 
 _MAX_TRAILER = 16 * 1024
 _MAX_INTERIM = 100
@@ -183,7 +183,7 @@ class ResponseReader:
         if len(head.translate(None, _CONTROLS)) != len(head) - 2 * len(lines):
             raise MalformedError(_BARE)
         persistent, status, reason = _status_line(first)
-        headers = _fields(lines, len(head))
+        headers = _fields(lines)
         if status == 101:
             raise MalformedError("the server switched to another protocol, unasked")
         if status < 200:
@@ -303,25 +303,26 @@ def _status_line(line: str) -> tuple[bool, int, str]:
     return match[1] == "1", int(match[2]), match[3] or ""
 
 
-@functools.lru_cache(maxsize=1024)
-def _field_name(name: str) -> str:
+def _checked_name(name: str) -> str:
     if not _NAME.fullmatch(name):
         raise MalformedError("a header field of the response has no name")
     return name.lower()
 
 
-def _fields(lines: list[str], size: int) -> dict[str, str]:
-    """Read the fields of a head of *size* bytes."""
+_field_name = functools.lru_cache(maxsize=1024)(_checked_name)
+
+
+def _fields(lines: list[str]) -> dict[str, str]:
+    """Read the fields of a head."""
     if len(lines) > _MAX_FIELDS:
         raise MalformedError(f"the response has more than {_MAX_FIELDS} header fields")
     headers: dict[str, str] = {}
     for line in lines:
         # A line without a colon is no field, and neither is one that begins with a space: its name is empty or odd.
         name, _, value = line.partition(":")
-        name, value = _field_name(name if name != line else ""), value.strip(" \t")
+        known_name = _field_name if len(name) <= _MAX_NAME else _checked_name
+        name, value = known_name(name if name != line else ""), value.strip(" \t")
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
-    if size > _MAX_FIELD and max(map(len, headers.values()), default=0) > _MAX_FIELD:
-        raise MalformedError(f"a header field of the response is longer than {_MAX_FIELD} bytes")
     return headers
 
 
