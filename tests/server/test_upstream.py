@@ -245,6 +245,16 @@ def test_deeply_nested_error_is_an_error(nested: str) -> None:
 WHOLE = json.dumps({"id": "c", "model": "m", "choices": [{"message": {"role": "assistant", "content": "Hello"}}]})
 
 
+@pytest.mark.parametrize("status", [300, 305, 306, 399])
+def test_answer_that_is_none_by_its_status(status: int) -> None:
+    """What a provider sends with a status that is no success is no answer, however much it looks like one."""
+    with refusing(status, WHOLE) as peer, server_of(peer.url("/v1")) as server:
+        assert asked(server, OPENAI).status == 502
+        embeddings = {"data": [{"index": 0, "embedding": [1.0]}], "model": "m"}
+    with refusing(status, embeddings) as peer, server_of(peer.url("/v1")) as server:
+        assert ask(server.port, post("/v1/embeddings", b'{"model": "up/x", "input": "hi"}')).status == 502
+
+
 @both
 @pytest.mark.parametrize(
     "field",
@@ -273,7 +283,8 @@ def test_odd_rate_limit_is_not_relayed(field: str, stream: bool) -> None:
 
 def test_field_of_losses_is_bounded() -> None:
     """However long the names of a client's fields are, the field that lists them is short, and counts them all."""
-    odd = {name * 30_000: 1 for name in "abcdefghijklmnopqrstuvwxyz"} | {"\U0001f600" * 500: 1, "\r\nset-cookie: a": 1}
+    odd = {f"{number}" + "\U0001f600" * 500: 1 for number in range(15)} | {"\r\nset-cookie: a": 1}
+    odd |= {name * 30_000: 1 for name in "abcdefghijklmnopqrstuvwxyz"}
     body = json.dumps({"model": "up/x", "max_tokens": 5, "messages": SAY_HI, **odd}).encode()
     with Upstream("hi") as upstream, server_of(upstream.base_url) as server:
         reply = ask(server.port, post("/v1/messages", body))

@@ -48,4 +48,4 @@ def listed_losses(losses: Iterable[Loss], count: int) -> str:
 def _path(path: str) -> str:
     """Return a path, which has names of a client's fields in it, as printable ASCII of bounded length."""
     written = path[: _MAX_PATH + 1].encode("unicode_escape").decode("ascii")
-    return written if len(path) <= _MAX_PATH and len(written) <= _MAX_PATH else written[: _MAX_PATH - 3] + "..."
+    return written if len(written) <= _MAX_PATH else written[: _MAX_PATH - 3] + "..."
