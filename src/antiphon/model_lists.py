@@ -1,4 +1,4 @@
-"""Floor 6: which models there are: the providers that can be asked for theirs, and each one's answer."""
+"""Which models there are: the providers that can be asked for theirs, and each one's answer."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ def holds_a_part(text: str) -> bool:
 
 @pytest.mark.parametrize("refusal", REFUSALS)
 def test_refusal_of_the_servers_key_is_a_502(refusal: str, caplog: pytest.LogCaptureFixture) -> None:
-    """A client with a good key is not told that the provider refuses the server's, nor what is shown of that one."""
+    """A client with a good key does not learn that the provider refuses the server's, nor what is shown of that one."""
     codec, status, body = REFUSALS[refusal]
     with refusing(status, body) as peer, server_of(peer.url("/v1"), codec, locked=True) as server:
         for count, (name, stream) in enumerate(WAYS, 1):
@@ -191,7 +191,7 @@ BROKEN: dict[str, bytes] = {
 
 @pytest.mark.parametrize("fault", BROKEN)
 def test_no_address_of_a_provider_reaches_a_client(fault: str, caplog: pytest.LogCaptureFixture) -> None:
-    """What goes wrong on the way to a provider is told without its host, port and URL; those are in the log."""
+    """What goes wrong on the way to a provider is reported without its host, port and URL; those are in the log."""
 
     def script(line: peers.Line) -> None:
         line.request()
@@ -234,7 +234,7 @@ NESTED = {
 
 @pytest.mark.parametrize("nested", NESTED)
 def test_deeply_nested_error_is_an_error(nested: str) -> None:
-    """An error that is nested beyond what anybody reads is told by its status."""
+    """An error that is nested beyond what anybody reads is reported by its status."""
     with Upstream(fault=Fault.of_status(400, NESTED[nested])) as upstream, server_of(upstream.base_url) as server:
         for name, stream in WAYS:
             reply = asked(server, DIALECTS[name], stream=stream)

@@ -54,7 +54,7 @@ ODD: dict[str, Any] = {
 
 @pytest.mark.parametrize("odd", ODD)
 def test_time_is_read_as_seconds_of_the_calendar(odd: str) -> None:
-    """A time is read in each way that it is told, and what is none is 0."""
+    """A time is read in each way that it is written, and what is none is 0."""
     known = {"milliseconds", "microseconds", "nanoseconds", "fraction", "digits", "timestamp"}
     expected = MADE if odd in known else -1 if odd == "negative" else 0
     assert unix_seconds(ODD[odd]) == expected

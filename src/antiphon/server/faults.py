@@ -131,8 +131,8 @@ def _refused(error: APIError, exchange: Exchange) -> APIError:
     The provider's words may show a part of the key, so none of them is in it.
     """
     return InternalServerError(
-        f"The provider {exchange.provider!r} refuses the credentials of this server; whoever runs it can mend that, "
-        f"and its log has the details, at the request {exchange.id}.",
+        f"The provider {exchange.provider!r} refuses the credentials of this server; its operator has to correct "
+        f"them, and its log has the details, at the request {exchange.id}.",
         provider=error.provider,
         model=error.model,
         status=502,

@@ -1,4 +1,4 @@
-"""Floor 6: text of others, such as a provider's, made fit for a header field or a line of the log."""
+"""Text of others, such as a provider's, made fit for a header field or a line of the log."""
 
 from __future__ import annotations
 

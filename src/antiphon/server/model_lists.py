@@ -1,9 +1,9 @@
-"""Floor 6: the lists of models that providers gave last, asked for again in the background.
+"""The lists of models that providers gave last, asked for again in the background.
 
 Rules:
 
-* Lists are asked for at most once a minute, by one task, whoever's request began it: that client may leave. Nothing
-  is locked while it waits for the network.
+* Lists are asked for at most once a minute, by one task, which goes on when the client whose request began it leaves.
+  Nothing is locked while it waits for the network.
 * A request waits for the task for a moment at most, and is then answered with what there is: of a provider that has not
   answered, the last list that it gave.
 * What a provider gave is kept when the settings change, as long as the provider and its key are the same.

@@ -1,4 +1,4 @@
-"""Floor 1: the times that answers tell: read from whatever a provider sends, written so that no value fails. No I/O."""
+"""The times in answers: read from whatever a provider sends, written so that no value fails. No I/O."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _EARLIEST = -62135596800
 
 
 def unix_seconds(value: object) -> int:
-    """Return a Unix time in seconds, whichever way it was told; 0 where that is none.
+    """Return a Unix time in seconds, however it is written; 0 where that is none.
 
     Known ways: a number, with a fraction or without; the same as text; an RFC 3339 timestamp; and milliseconds,
-    microseconds or nanoseconds, which are told from seconds by lying beyond the year 9999.
+    microseconds or nanoseconds, which are known by lying beyond the year 9999.
     """
     number = _number(value)
     if number is None:
@@ -49,7 +49,7 @@ def unix_time(text: object) -> int:
 
 
 def timestamp(seconds: int) -> str:
-    """Return the RFC 3339 timestamp of a Unix time; one beyond the year 9999, such as of milliseconds, is told as 0."""
+    """Return the RFC 3339 timestamp of a Unix time; 0 in place of one beyond the year 9999."""
     try:
         moment = datetime.fromtimestamp(seconds, UTC)
     except (ValueError, OverflowError, OSError):
