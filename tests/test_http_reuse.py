@@ -67,7 +67,7 @@ async def call(transport: HTTPTransport, url: str, request: HTTPRequest = REQUES
 
 def wait_for_input(transport: HTTPTransport) -> None:
     """Block the loop, as a computation would, until there is something to read on the one idle connection."""
-    [pool] = transport._connections._pools.values()
+    pool = transport._connections.here()
     [connection] = [connection for site in pool._sites.values() for connection in site.idle]
     file = connection._tcp.get_extra_info("socket").fileno()
     assert select.select([file], [], [], PATIENCE)[0]

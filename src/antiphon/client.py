@@ -20,6 +20,7 @@ from antiphon.core import ChatParams, Core, EmbeddingParams, Messages, Model, Pr
 from antiphon.embedding import Embeddings
 from antiphon.errors import StreamError
 from antiphon.events import Event, Folder
+from antiphon.http.tls import Certificate, Verify
 from antiphon.stepping import AsyncStepping, Stepping, Taking
 from antiphon.structured import AsyncParseMethods, ParseMethods
 from antiphon.tool_loop import AsyncRunMethods, RunMethods
@@ -168,11 +169,17 @@ class AsyncClient:
             beside it, a server that speaks that provider's format.
         timeout: The clocks of every call; a number is the total in seconds.
         strict: Whether what a provider's format cannot express is an error rather than an entry in `losses`.
-        transport: What carries the requests; made on first use if not given, and closed with the client.
+        transport: What carries the requests, such as an `HttpxTransport`; closed with the client.
+        verify: Which servers to trust with TLS: those that the system trusts, the path of a PEM file or directory with
+            certificates to trust in their place, or an `ssl.SSLContext`. `False` trusts any server: whoever is on the
+            way to it can read the key and the prompts.
+        cert: The client's own certificate, where a server asks for one: the path of a PEM file, or a pair of paths,
+            the certificate and its private key.
 
     Raises:
         ValueError: `base_url` is not a URL, or holds a query or a password; or a clock is not more than 0.
-        TypeError: One of these is of a type that it cannot have.
+        TypeError: One of these is of a type that it cannot have, or `verify` or `cert` is given with a transport, which
+            has its own.
     """
 
     def __init__(
@@ -184,8 +191,10 @@ class AsyncClient:
         timeout: float | timedelta | Timeout | None = None,
         strict: bool = False,
         transport: Transport | None = None,
+        verify: Verify = True,
+        cert: Certificate | None = None,
     ) -> None:
-        self._core = Core(provider, api_key, base_url, timeout, transport, strict)
+        self._core = Core(provider, api_key, base_url, timeout, transport, strict, verify=verify, cert=cert)
         self.chat = _AsyncChat(self._core)
         self.embeddings = _AsyncEmbeddings(self._core)
         self.models = _AsyncModels(self._core)
@@ -312,9 +321,11 @@ class Client:
         timeout: float | timedelta | Timeout | None = None,
         strict: bool = False,
         transport: Transport | None = None,
+        verify: Verify = True,
+        cert: Certificate | None = None,
         nested: Nested | None = None,
     ) -> None:
-        self._core = Core(provider, api_key, base_url, timeout, transport, strict)
+        self._core = Core(provider, api_key, base_url, timeout, transport, strict, verify=verify, cert=cert)
         self._nested: Nested | None = nested
         self.chat = _Chat(self._core, nested)
         self.embeddings = _Embeddings(self._core, nested)

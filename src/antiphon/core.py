@@ -20,6 +20,7 @@ from antiphon.errors import AntiphonError, BadRequestError, StreamError
 from antiphon.events import Event, Folder, TextDelta
 from antiphon.handler import Call, Embedder, Handler
 from antiphon.http.exchange import HTTPTransport
+from antiphon.http.tls import Certificate, Verify
 from antiphon.model_lists import LIST_SECONDS, Model, Source, in_order, listed, sources
 from antiphon.resolve import Names, Resolver
 from antiphon.thoughts import ThinkTags, split_thoughts
@@ -205,9 +206,14 @@ class Core:
         transport: Transport | None = None,
         strict: bool = False,
         names: Names | None = None,
+        *,
         served: bool = False,
+        verify: Verify = True,
+        cert: Certificate | None = None,
     ) -> None:
-        self._transport = transport or HTTPTransport()
+        if transport is not None and (verify is not True or cert is not None):
+            raise TypeError("verify and cert are for the transport that comes with the client: give them to yours.")
+        self._transport = transport or HTTPTransport(verify=verify, cert=cert)
         self._names = names
         self._resolver = Resolver(
             self._transport, provider=provider, api_key=api_key, base_url=base_url, names=names, served=served

@@ -6,18 +6,17 @@ A connection belongs to its loop, so each loop has a pool of its own.
 from __future__ import annotations
 
 import asyncio  # noqa: TID251 - connections are protocols of the running loop
-import os
+import functools
 import socket
 import ssl
-import threading
-from collections.abc import AsyncGenerator
 
 from anyio import to_thread
 
-from antiphon.errors import APIConnectionError
 from antiphon.http.dial import attach, in_order, open_tunnel, reach
-from antiphon.http.network import Origin, Proxies, Proxy, trusted
+from antiphon.http.loops import AtTheEnd, PerLoop
+from antiphon.http.network import Origin, Proxies, Proxy
 from antiphon.http.protocol import Connection
+from antiphon.http.tls import TLS
 
 __all__ = ["MAX_CONNECTIONS", "Connections", "Pool"]
 
@@ -52,7 +51,7 @@ class Pool:
         self.most = most
         self.closed = False
         self._sites: dict[Origin, _Site] = {}
-        self._keeper: AsyncGenerator[None, None] | None = None
+        self._at_the_end = AtTheEnd(self._end)
 
     def full(self, origin: Origin) -> bool:
         """Whether as many connections to *origin* are in use as may be, so that `enter` would wait."""
@@ -99,26 +98,16 @@ class Pool:
         return site
 
     async def keep(self) -> None:
-        """Have the idle connections closed when the loop ends.
+        """Have the idle connections closed when the loop ends."""
+        await self._at_the_end.begin()
 
-        A loop does not say that it ends, except to async generators that were not finished: `asyncio.run` and its like
-        close those while the loop still runs.
-        """
-        if self._keeper is None:
-            self._keeper = self._until_the_end()
-            await anext(self._keeper)
-
-    async def _until_the_end(self) -> AsyncGenerator[None, None]:
-        try:
-            yield
-        finally:
-            self.close()
+    async def _end(self) -> None:
+        self.close()
 
     async def aclose(self) -> None:
         """Close every idle connection, and wait until that is done."""
         self.close()
-        if self._keeper is not None:
-            await self._keeper.aclose()
+        await self._at_the_end.aclose()
         await asyncio.sleep(0)
 
     def close(self) -> None:
@@ -129,41 +118,23 @@ class Pool:
                 connection.abort()
 
 
-_forks = 0
-"""How many forks lie between this process and the one that imported this: connections belong to one process."""
-
-_making = threading.Lock()
-"""Held while a pool is made; a new one in a forked child, where nobody would release the old one."""
-
-
-def _forked() -> None:
-    global _forks, _making
-    _forks += 1
-    _making = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forked)
-
-
 class Connections:
     """All connections of one client: a pool for each event loop, and what they have in common.
 
-    The environment is read for proxies and certificates when the first connection is opened.
+    The environment is read for proxies, and files for certificates, when the first connection is opened.
 
     Args:
+        tls: Which servers to trust, and the client's own certificate.
         most: Most open connections to one origin, in each loop.
     """
 
-    def __init__(self, *, most: int = MAX_CONNECTIONS) -> None:
-        self._most = most
-        self._pools: dict[asyncio.AbstractEventLoop, Pool] = {}
-        self._forks = _forks
+    def __init__(self, tls: TLS | None = None, *, most: int = MAX_CONNECTIONS) -> None:
+        self._tls = tls or TLS()
+        self._pools = PerLoop(functools.partial(Pool, most=most))
         self._proxies: Proxies | None = None
         self._context: ssl.SSLContext | None = None
         self._worked: dict[Origin, str] = {}
         """The address of a host that answered last, of those whose names have several."""
-        self._closed = False
 
     def here(self) -> Pool:
         """Return the pool of the running loop.
@@ -171,34 +142,7 @@ class Connections:
         Raises:
             APIConnectionError: `aclose` was called before, or no loop of asyncio runs.
         """
-        if self._closed:
-            raise APIConnectionError(
-                "This client was closed and sends nothing more. Make a new one, or close this one later.",
-                retryable=False,
-            )
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            loop = None
-        if loop is None:
-            raise APIConnectionError(
-                "Calls over HTTP run on asyncio, and no loop of it runs here. Under trio, use the blocking client in a "
-                "worker thread.",
-                retryable=False,
-            )
-        pool = self._pools.get(loop) if self._forks == _forks else None
-        return self._new_pool(loop) if pool is None else pool
-
-    def _new_pool(self, loop: asyncio.AbstractEventLoop) -> Pool:
-        # Other threads' loops do the same at the same time.
-        with _making:
-            if self._forks != _forks:
-                # The parent goes on using its connections; two processes must never write to one.
-                self._forks, self._pools = _forks, {}
-            for other in [other for other in self._pools if other.is_closed()]:
-                del self._pools[other]
-            pool = self._pools[loop] = Pool(loop, self._most)
-        return pool
+        return self._pools.here()
 
     def proxy(self, origin: Origin) -> Proxy | None:
         """Return the proxy on the way to *origin*, or `None`."""
@@ -212,13 +156,13 @@ class Connections:
         The first time this reads files in a thread, for some tens of milliseconds.
 
         Raises:
-            APIConnectionError: The environment names certificates that cannot be used.
+            APIConnectionError: A file of certificates cannot be used.
         """
         if origin.scheme != "https":
             return None
         if self._context is None:
             # Two at once read the same twice, which harms nothing; a lock could be held while the process forks.
-            self._context = await to_thread.run_sync(trusted)
+            self._context = await to_thread.run_sync(self._tls.context)
         return self._context
 
     async def connect(self, pool: Pool, origin: Origin, context: ssl.SSLContext | None) -> Connection:
@@ -246,11 +190,8 @@ class Connections:
 
     async def aclose(self) -> None:
         """Close what is idle, in every loop; no new connection is opened from now on."""
-        self._closed = True
         here = asyncio.get_running_loop()
-        with _making:
-            pools, self._pools = self._pools, {}
-        for loop, pool in pools.items():
+        for loop, pool in self._pools.close().items():
             if loop is here:
                 await pool.aclose()
             elif not loop.is_closed():

@@ -75,7 +75,9 @@ async def reach(loop: asyncio.AbstractEventLoop, addresses: list[str], port: int
 
 
 async def _attempt(loop: asyncio.AbstractEventLoop, address: str, port: int) -> tuple[str, socket.socket]:
-    tcp = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    # With its protocol: asyncio switches Nagle's algorithm off (TCP_NODELAY) only where it is named.
+    tcp = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         tcp.setblocking(False)
         await loop.sock_connect(tcp, (address, port))

@@ -22,6 +22,7 @@ from antiphon.http.connection import MAX_CONNECTIONS, Connections, Pool
 from antiphon.http.failures import all_in_use, broken, unanswered, unreachable
 from antiphon.http.protocol import Connection
 from antiphon.http.reply import SETTLE_SECONDS, AnyReply, aim, fields, own_field
+from antiphon.http.tls import TLS, Certificate, Verify
 from antiphon.transport import Reply, Timeout
 from antiphon.wire.codec import HTTPRequest
 from antiphon.wire.http1 import MalformedError, ResponseReader, request_head
@@ -39,14 +40,26 @@ class HTTPTransport:
     event loop has its own connections, closed with it, and so has a forked child.
 
     Args:
+        verify: Which servers to trust with TLS: see `tls.Verify`.
+        cert: The client's own certificate, where a server asks for one: see `tls.Certificate`.
         max_connections: Most open connections to one origin, in each event loop. Who needs one more waits for it, up
             to the connect timeout.
+
+    Raises:
+        TypeError: `verify` or `cert` is of a type that it cannot have.
+        ValueError: `max_connections` is less than 1.
     """
 
-    def __init__(self, *, max_connections: int = MAX_CONNECTIONS) -> None:
+    def __init__(
+        self,
+        *,
+        verify: Verify = True,
+        cert: Certificate | None = None,
+        max_connections: int = MAX_CONNECTIONS,
+    ) -> None:
         if max_connections < 1:
             raise ValueError(f"max_connections must be 1 or more, not {max_connections}.")
-        self._connections = Connections(most=max_connections)
+        self._connections = Connections(TLS(verify, cert), most=max_connections)
 
     def open(
         self, url: str, request: HTTPRequest, *, headers: Mapping[str, str], timeout: Timeout

@@ -44,7 +44,7 @@ def unreachable(origin: Origin, proxy: Proxy | None, error: OSError) -> APIConne
     if isinstance(error, ssl.SSLCertVerificationError):
         return APIConnectionError(
             f"The certificate of {origin} is not trusted: {error.verify_message}. Where a private authority signs "
-            "certificates, set SSL_CERT_FILE to a PEM file that holds its own.",
+            "certificates, set SSL_CERT_FILE to a PEM file that holds its own, or pass it as verify='…'.",
             retryable=False,
         )
     if isinstance(error, ssl.SSLError):
@@ -67,6 +67,12 @@ def unanswered(origin: Origin, fault: Exception) -> APIConnectionError:
         return APIConnectionError(
             f"{origin} does not answer in HTTP/1.1: {fault}. Is this the right port, and the right one of http and "
             "https?",
+            retryable=False,
+        )
+    if isinstance(fault, ssl.SSLError):
+        return APIConnectionError(
+            f"{origin} ended the TLS connection: {fault.reason or 'no reason given'}. If it asks for a certificate of "
+            "the client, pass one that it accepts as cert=('certificate.pem', 'key.pem').",
             retryable=False,
         )
     return APIConnectionError(f"{origin} broke the connection before it answered: {_reason(fault)}.")

@@ -20,6 +20,7 @@ import ssl
 from collections.abc import Callable
 from typing import cast
 
+from antiphon.errors import APIConnectionError
 from antiphon.http.network import Origin, Proxy
 from antiphon.wire.http1 import MalformedError, ResponseReader
 
@@ -151,9 +152,20 @@ class Connection(asyncio.Protocol):
             self._until = NEVER
 
     async def secure(self, context: ssl.SSLContext) -> None:
-        """Speak TLS from here on. For a connection that a proxy has opened a tunnel on."""
-        transport = await self._loop.start_tls(self._transport, self, context, server_hostname=self.origin.host)
+        """Speak TLS from here on.
+
+        Raises:
+            APIConnectionError: *context* offered another protocol than HTTP/1.1, and the server chose that.
+        """
+        transport = await self._loop.start_tls(self._tcp, self, context, server_hostname=self.origin.host)
         self._transport = cast(asyncio.Transport, transport)
+        chosen = self._transport.get_extra_info("ssl_object").selected_alpn_protocol()
+        if chosen not in (None, "http/1.1"):
+            raise APIConnectionError(
+                f"The ssl.SSLContext offers {chosen!r}, which {self.origin} chose, and only HTTP/1.1 is spoken here. "
+                "Leave it out of set_alpn_protocols(), or use antiphon.HttpxTransport(http2=True, verify=…).",
+                retryable=False,
+            )
 
     def abort(self) -> None:
         """Close the socket now."""
