@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from antiphon.errors import APIError, BadRequestError, StreamError
 from antiphon.events import Event, UnknownEvent, fold, unfold
+from antiphon.types import ChatRequest, Message, ReasoningOptions, ResponseFormat, Tool, ToolName
 from antiphon.wire import json
 from antiphon.wire.responses import Responses
 from tests.wire import formats, garbage, laws
-from tests.wire.formats import FORMATS, GEMINI, RESPONSES, Format
+from tests.wire.formats import FORMATS, GEMINI, RESPONSES, Format, without_form
 
 
 def each_format(*needed: str) -> pytest.MarkDecorator:
@@ -129,6 +130,33 @@ def test_folding_undoes_unfolding(form: Format, data: st.DataObject) -> None:
 def test_a_request_survives_writing_and_reading(form: Format, data: st.DataObject) -> None:
     """Law 3: a request that can be said here is the same after it was written and read, and loses nothing."""
     laws.check_request(form.codec, data.draw(form.requests))
+
+
+WORDS: dict[str, dict[str, Any]] = {
+    "reasoning": {
+        word: ReasoningOptions(effort=word) for word in ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+    },
+    "tool_choice": {"auto": "auto", "none": "none", "required": "required", "named": ToolName("look_up")},
+    "service_tier": {word: word for word in ("auto", "default", "flex", "priority")},
+    "response_format": {"text": ResponseFormat("text"), "json": ResponseFormat("json")},
+}
+SAME = {"auto": (None,), "text": (None,), "none": (ReasoningOptions(budget_tokens=0),)}
+"""What says the same as a word: for a default, not to set it."""
+
+
+@each_format()
+@pytest.mark.parametrize(("name", "word"), [(name, word) for name, words in WORDS.items() for word in words])
+def test_each_word_of_a_setting_is_kept_or_reported(form: Format, name: str, word: str) -> None:
+    """Every word that a setting may have is read again as it was, or its loss is reported: none is left to chance."""
+    value = WORDS[name][word]
+    tools = (Tool("look_up", parameters={"type": "object", "properties": {}}),)
+    request = ChatRequest(form.request.model, (Message.user("Hi."),), tools=tools, max_tokens=4000, **{name: value})
+    written = form.codec.encode_request(request)
+    read = form.codec.decode_request(written.body, written.path)
+    again = without_form(getattr(read, name))
+    lost = any(loss.path.startswith(f"$.{name}") for loss in written.losses)
+    assert lost or again == value or again in SAME.get(word, ())
+    assert not read.extra, "what was understood is not kept as unknown, too"
 
 
 # Law 4: JSON is given back as it was
