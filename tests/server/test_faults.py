@@ -19,7 +19,7 @@ from antiphon.catalog import ProviderRow
 from antiphon.config import Config, Limits, Timeouts
 from antiphon.testing import Delay, Fault, Script, Upstream
 from tests import peers
-from tests.server.raw import DIALECTS, Dialect, Wire, ask, eventually, get, row
+from tests.server.raw import DIALECTS, Dialect, Wire, ask, eventually, get, post, row
 from tests.serving import Serving
 
 OPENAI = DIALECTS["openai"]
@@ -245,6 +245,18 @@ def test_client_that_leaves_before_the_first_token(stream: bool) -> None:
             assert upstream.wait_until_left()
             exchange = server.wait(number)[-1]
             assert (exchange.outcome, exchange.status) == ("left", 0)
+
+
+@pytest.mark.parametrize("size", [70_000, 300_000, 3_000_000])
+def test_client_that_leaves_after_a_large_body(size: int) -> None:
+    """A client is seen to leave whatever the size of its body, of which uvicorn stops reading some."""
+    with Stage(fault=Fault.stall(after=-1)) as (server, upstream), Wire(server.port) as wire:
+        body = {"model": "up/x", "messages": [{"role": "user", "content": "a" * size}]}
+        wire.send(post(OPENAI.path, json.dumps(body).encode()))
+        assert eventually(lambda: len(upstream.requests) == 1)
+        wire.close()
+        assert upstream.wait_until_left()
+        assert [exchange.outcome for exchange in server.wait()] == ["left"]
 
 
 def test_client_that_leaves_is_told_to_a_provider_of_ones_own() -> None:

@@ -312,6 +312,9 @@ class _Connection(HttpToolsProtocol):
         self._in_message = False
         self._stop_timer()
         super().on_message_complete()
+        # uvicorn stops reading while a large body waits to be taken, and begins again when more is asked for. Here
+        # nobody asks once the body is whole, and without reading it would never be seen that the client left.
+        self.flow.resume_reading()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
