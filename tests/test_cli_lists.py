@@ -162,9 +162,12 @@ class TestModels:
         assert [line.split()[0] for line in result.stdout.splitlines()] == ["MODEL", "test-model"]
         assert upstream.requests[0].headers["authorization"] == f"Bearer {CANARY}"
 
-    @pytest.mark.parametrize(("created", "shown"), [(0, "-"), (-5, "-"), (1_733_500_000, "2024-12-06"), (10**15, "-")])
+    @pytest.mark.parametrize(
+        ("created", "shown"),
+        [(0, "-"), (-5, "-"), (1_733_500_000, "2024-12-06"), (10**15, "2001-09-09"), (10**30, "-")],
+    )
     def test_dates(self, created: int, shown: str) -> None:
-        """A time that is none, such as one in milliseconds, is left out."""
+        """A time in smaller units than seconds is read as it is meant; one that is none is left out."""
         body = json.dumps({"data": [{"id": "x", "created": created}]})
         with Upstream(fault=Fault.of_status(200, body)) as server:
             result = run("models", "--base-url", server.base_url)

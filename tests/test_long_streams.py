@@ -154,14 +154,6 @@ def test_a_value_that_was_shown_does_not_change() -> None:
     assert all(one != other for (_, one), (_, other) in pairwise(shown))
 
 
-def test_interim_responses_in_one_read_are_passed_over_however_many() -> None:
-    """Thousands of them are no deep recursion."""
-    reader = ResponseReader()
-    interim = b"HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n"
-    assert reader.feed(interim * 5000 + b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi") == b"hi"
-    assert (reader.status, reader.complete) == (200, True)
-
-
 @pytest.mark.parametrize("key", ["error", "message", "detail", "msg"])
 def test_errors_in_errors_are_read_to_a_depth(key: str) -> None:
     """An error body that is deep, or wide and deep, has no words, and takes no time."""

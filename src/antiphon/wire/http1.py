@@ -25,7 +25,7 @@ _MAX_FIELDS = 256
 _MAX_NAME = 256
 """Bytes of the longest name of a header field that is kept for the next response."""
 
-_MAX_TRAILER = 16 * 1024
+_MAX_TRAILER = MAX_HEAD
 _MAX_INTERIM = 100
 """Interim responses (1xx) before the final one."""
 
