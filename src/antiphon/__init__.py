@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from antiphon.conversation import AsyncConversation as AsyncConversation
     from antiphon.conversation import Conversation as Conversation
     from antiphon.handler import provider as provider
+    from antiphon.http.exchange import HTTPTransport as HTTPTransport
+    from antiphon.http.httpx_transport import HttpxTransport as HttpxTransport
     from antiphon.tools import tool as tool
     from antiphon.transport import Timeout as Timeout
     from antiphon.types import ChatRequest as ChatRequest
@@ -46,6 +48,8 @@ _HOMES = {
     "Completion": "completion",
     "CompletionChunk": "completion",
     "Conversation": "conversation",
+    "HTTPTransport": "http.exchange",
+    "HttpxTransport": "http.httpx_transport",
     "Message": "types",
     "Timeout": "transport",
     "configure": "bridge",
@@ -67,6 +71,8 @@ __all__ = [  # noqa: RUF022 - the order of the table above
     "Completion",
     "CompletionChunk",
     "Conversation",
+    "HTTPTransport",
+    "HttpxTransport",
     "Message",
     "Timeout",
     "configure",

@@ -34,8 +34,8 @@ def all_in_use(origin: Origin, most: int, name: str, seconds: float | None) -> A
     """Say that no connection became free, by which timeout, and what to do."""
     return APITimeoutError(
         f"All {most} connections to {origin} that this client may have are in use, and none became free within "
-        f"{seconds:g} s, the {name} timeout. Make fewer calls at once, or allow more connections: "
-        "transport=HTTPTransport(max_connections=…)."
+        f"{seconds:g} s, the {name} timeout. Make fewer calls at once, or allow more connections: they are the "
+        "max_connections of HTTPTransport and HttpxTransport."
     )
 
 
