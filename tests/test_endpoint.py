@@ -29,7 +29,7 @@ from antiphon.errors import (
 from antiphon.events import Event, Folder, TextDelta, fold
 from antiphon.handler import Call
 from antiphon.http.exchange import HTTPTransport
-from antiphon.testing import Upstream
+from antiphon.testing import Fault, Upstream
 from antiphon.transport import Timeout
 from antiphon.types import Annotation, ChatRequest, Message, Opaque, Text, ToolResult
 from antiphon.wire.bedrock import Bedrock
@@ -570,6 +570,19 @@ async def test_a_key_that_the_provider_repeats(transport: Scripted) -> None:
     for shown in (str(error), repr(error), repr(error.args), repr(vars(error)), repr(error.__cause__)):
         assert "canary" not in shown
     assert "canary" not in "".join(traceback.format_exception(error))
+
+
+@pytest.mark.parametrize("status", [401, 302])
+def test_the_body_of_a_refusal_is_no_local_variable(status: int) -> None:
+    """A body or location that repeats the key shows in no traceback printed with locals."""
+    body = msgspec.json.encode({"error": {"message": f"bad key {KEY}"}})
+    with Upstream(fault=Fault.of_status(status, body, headers={"location": f"http://127.0.0.1/{KEY}"})) as upstream:
+        with Client(base_url=upstream.base_url, api_key=KEY) as client, pytest.raises(APIError) as caught:
+            client.chat.completions.create("Hi.", "m")
+    frames = traceback.TracebackException.from_exception(caught.value, capture_locals=True).stack
+    ours = [frame for frame in frames if "/src/antiphon/" in frame.filename]
+    assert ours
+    assert not any("canary" in repr(frame.locals) for frame in ours)
 
 
 @pytest.mark.anyio

@@ -114,8 +114,8 @@ class Endpoint:
             carried = True
             async with self._transport.open(url, http, headers=headers, timeout=call.timeout) as reply:
                 if not 200 <= reply.status < 300:
-                    body, carried = await _error_body(reply), False
-                    raise self.codec.decode_error(reply.status, _short(reply.headers), body)
+                    refusal, carried = await self._refusal(reply), False
+                    raise refusal
                 call.reply_headers = _short(
                     {name: redact(value, *self._secrets) for name, value in reply.headers.items() if _tells(name)}
                 )
@@ -233,11 +233,15 @@ class Endpoint:
             async with self._transport.open(url, http, headers=headers, timeout=call.timeout) as reply:
                 if 200 <= reply.status < 300:
                     return await reply.read(MAX_BODY)
-                status, fields, body = reply.status, _short(reply.headers), await _error_body(reply)
+                refusal = await self._refusal(reply)
         except APIError as error:
             error.of_connection = True
             raise
-        raise self.codec.decode_error(status, fields, body)
+        raise refusal
+
+    async def _refusal(self, reply: Reply) -> APIError:
+        """Read an error reply. A function of its own: a body that repeats a key is then no local of what raises."""
+        return self.codec.decode_error(reply.status, _short(reply.headers), await _error_body(reply))
 
     def _url(self, base_url: str, http: HTTPRequest) -> str:
         if ("/." in http.path or "%" in http.path) and _leads_elsewhere(http.path.partition("?")[0]):

@@ -176,7 +176,9 @@ class AnyReply:
         self.status, self.headers = status, headers
         self.content_type = headers.get("content-type", "")
         if status in _REDIRECTS:
-            raise redirected(self._origin, status, headers.get("location", ""))
+            failure = redirected(self._origin, status, headers.get("location", ""))
+            del headers  # a location may repeat the key, which is then no local of what raises
+            raise failure
         coding = headers.get("content-encoding", "identity").lower()
         if coding in ("gzip", "x-gzip"):
             self._gunzip = Gunzip()
