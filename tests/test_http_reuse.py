@@ -19,7 +19,9 @@ from anyio import to_thread
 from antiphon import AsyncClient, Client
 from antiphon.errors import APIConnectionError, APIError, APITimeoutError, StreamError
 from antiphon.http import protocol
+from antiphon.http.connection import Pool
 from antiphon.http.exchange import HTTPTransport
+from antiphon.http.network import Origin
 from antiphon.transport import Timeout
 from antiphon.wire.codec import HTTPRequest
 from tests.peers import CHUNKED, PATIENCE, Line, Peer, Script, answering, chunk, reply
@@ -432,6 +434,25 @@ async def test_bound_on_connections(no_leaks: None) -> None:
         await transport.aclose()
 
 
+async def test_giving_up_while_waiting(no_leaks: None) -> None:
+    """A place that comes free just as who waited for it gives up goes to the next."""
+    pool = Pool(asyncio.get_running_loop(), 1)
+    origin = Origin("http", "localhost", 80)
+    assert pool.enter(origin)
+    assert not pool.enter(origin)
+    first, second, third = (asyncio.ensure_future(pool.wait_to_enter(origin)) for _ in range(3))
+    await asyncio.sleep(0)
+    pool.leave(origin)  # gives the place to the first
+    first.cancel()
+    second.cancel()
+    with anyio.fail_after(PATIENCE):
+        await asyncio.wait([first, second, third])
+    assert (first.cancelled(), second.cancelled(), third.result()) == (True, True, None)
+    assert not pool.enter(origin)
+    pool.leave(origin)
+    assert pool.enter(origin)
+
+
 @pytest.mark.parametrize(
     ("clocks", "says"), [(Timeout(connect=0.05), "0.05 s, the connect"), (Timeout(total=0.05), "0.05 s, the total")]
 )
@@ -484,7 +505,7 @@ async def test_places_come_back(no_leaks: None) -> None:
             with anyio.move_on_after(0):
                 await call(transport, other.url())
             assert await call(transport, other.url()) == b"ok"
-        assert all(site.places._value == 1 for site in transport._connections.here()._sites.values())
+        assert all(site.users == 0 for site in transport._connections.here()._sites.values())
     finally:
         await transport.aclose()
 

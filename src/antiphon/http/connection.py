@@ -9,6 +9,7 @@ import asyncio  # noqa: TID251 - connections are protocols of the running loop
 import functools
 import socket
 import ssl
+from collections import deque
 
 from anyio import to_thread
 
@@ -32,15 +33,15 @@ _SITES = 64
 class _Site:
     """What a pool has for one origin."""
 
-    __slots__ = ("idle", "places", "users")
+    __slots__ = ("idle", "users", "waiting")
 
-    def __init__(self, most: int) -> None:
+    def __init__(self) -> None:
         self.idle: list[Connection] = []
-        self.places = asyncio.Semaphore(most)
-        """One for each connection that is in use. Idle ones are used before another is opened, so that all of them
-        together are never more than these."""
         self.users = 0
-        """How many have a place or wait for one."""
+        """How many have a place. Idle connections are used before another is opened, so that all together are never
+        more than there are places."""
+        self.waiting: deque[asyncio.Future[None]] = deque()
+        """Who waits for a place; the future is done when the place is theirs."""
 
 
 class Pool:
@@ -53,26 +54,39 @@ class Pool:
         self._sites: dict[Origin, _Site] = {}
         self._at_the_end = AtTheEnd(self._end)
 
-    def full(self, origin: Origin) -> bool:
-        """Whether as many connections to *origin* are in use as may be, so that `enter` would wait."""
-        site = self._sites.get(origin)
-        return site is not None and site.places.locked()
-
-    async def enter(self, origin: Origin) -> None:
-        """Take a place among the connections to *origin*, first come, first served; `leave` gives it back."""
+    def enter(self, origin: Origin) -> bool:
+        """Take a place among the connections to *origin*, which `leave` gives back; `False`: there is none."""
+        # Not an asyncio.Semaphore: that cost 4 to 35 µs a call, and hardly a call has to wait.
         site = self._sites.get(origin) or self._new_site(origin)
+        if site.users >= self.most:
+            return False
         site.users += 1
+        return True
+
+    async def wait_to_enter(self, origin: Origin) -> None:
+        """Take a place after those who wait already."""
+        if self.enter(origin):
+            return
+        site, place = self._sites[origin], self.loop.create_future()
+        site.waiting.append(place)
         try:
-            await site.places.acquire()
+            await place
         except BaseException:
-            site.users -= 1
+            if not place.cancelled():
+                self.leave(origin)  # it was given the place just as it gave up
+            elif place in site.waiting:
+                site.waiting.remove(place)
             raise
 
     def leave(self, origin: Origin) -> None:
-        """Give the place back."""
+        """Give the place back: to who has waited longest, if anything waits."""
         site = self._sites[origin]
+        while site.waiting:
+            place = site.waiting.popleft()
+            if not place.done():
+                place.set_result(None)
+                return
         site.users -= 1
-        site.places.release()
 
     def find(self, origin: Origin) -> Connection | None:
         """Return an idle connection to *origin* that can carry a request, or `None`; for who has a place."""
@@ -94,7 +108,7 @@ class Pool:
     def _new_site(self, origin: Origin) -> _Site:
         if len(self._sites) >= _SITES:
             self._sites = {key: site for key, site in self._sites.items() if site.users or site.idle}
-        site = self._sites[origin] = _Site(self.most)
+        site = self._sites[origin] = _Site()
         return site
 
     async def keep(self) -> None:

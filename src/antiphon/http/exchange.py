@@ -101,10 +101,8 @@ class _Exchange(AnyReply):
         self._origin, self._target = aim(self._url)
         pool = self._pool = self._connections.here()
         self._start(pool.loop)
-        if pool.full(self._origin):
+        if not pool.enter(self._origin):
             await self._wait_for_a_place()
-        else:
-            await pool.enter(self._origin)
         try:
             if not await self._ask(pool.find(self._origin) or await self._connect()):
                 await self._ask(await self._connect())  # a new connection that ends is an error
@@ -162,7 +160,7 @@ class _Exchange(AnyReply):
         name, until = self._connect_limit()
         try:
             async with asyncio.timeout_at(until):
-                await self._pool.enter(self._origin)
+                await self._pool.wait_to_enter(self._origin)
         except TimeoutError:
             failure = all_in_use(self._origin, self._pool.most, name, getattr(self._timeout, name))
         else:

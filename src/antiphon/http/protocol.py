@@ -174,23 +174,32 @@ class Connection(asyncio.Protocol):
     @property
     def unsent(self) -> bool:
         """Whether a part of what was written has not reached the operating system yet."""
-        return bool(self._tcp.get_write_buffer_size() or self._transport.get_write_buffer_size())
+        tcp = self._tcp
+        return bool(
+            tcp.get_write_buffer_size() or (self._transport is not tcp and self._transport.get_write_buffer_size())
+        )
 
     @property
     def reusable(self) -> bool:
         """Whether request and response have ended such that another request may follow."""
         reader = self.reader
-        if reader is None or not (reader.complete and reader.keep_alive) or self._pieces:
+        if reader is None or not (reader.complete and reader.keep_alive) or self._pieces or self.lost:
             return False
-        return not (self.lost or self._tcp.is_closing() or self.unsent) and self._idle_seconds(reader) > 0
+        return not (self._tcp.is_closing() or self.unsent)
 
     def rest(self, shelf: list[Connection]) -> None:
         """Put the connection on *shelf* until it is used again, for a minute at most.
 
-        It leaves the shelf by itself when it is closed.
+        It leaves the shelf by itself when it is closed, which it is at once where the server has announced to close it
+        in a second or less.
         """
         assert self.reader is not None
-        self._expires = self._loop.time() + self._idle_seconds(self.reader)
+        announced = self.reader.headers.get("keep-alive")
+        seconds = _IDLE_SECONDS if announced is None else _idle_seconds(announced)
+        if seconds <= 0:
+            self.abort()
+            return
+        self._expires = self._loop.time() + seconds
         self.reader = None
         self.reused = True
         self._shelf = shelf
@@ -200,26 +209,20 @@ class Connection(asyncio.Protocol):
     def wake_up(self) -> bool:
         """Return whether the connection, which has been taken off its shelf, may carry another request.
 
-        It may where it is open, its time has not ended (a process that slept has not run its timers), nothing of the
-        request before is still to be sent, and nothing is to be read: neither the end of the connection, which the
-        loop may not have seen yet, nor bytes. Where it may not, it is closed.
+        It may where it is open, its time has not ended (a process that slept has not run its timers), and nothing is
+        to be read: neither the end of the connection, which the loop may not have seen yet, nor bytes. Where it may
+        not, it is closed. That nothing was left to send it has been asked before it was put on the shelf.
         """
         self._shelf = None
         self._until = NEVER
         if self.lost or self._tcp.is_closing():
             return False
-        if self._loop.time() < self._expires and not self.unsent and not self._has_input():
+        if self._loop.time() < self._expires and not self._has_input():
             return True
         self.abort()
         return False
 
     # Within.
-
-    def _idle_seconds(self, reader: ResponseReader) -> float:
-        """Return how long the connection may be idle after *reader*'s response: less where the server announced it."""
-        announced = reader.headers.get("keep-alive")
-        match = None if announced is None else _KEEP_ALIVE_TIMEOUT.search(announced)
-        return _IDLE_SECONDS if match is None else min(_IDLE_SECONDS, int(match[1]) - _MARGIN_SECONDS)
 
     def _keep(self, body: bytes) -> None:
         self._pieces.append(body)
@@ -249,6 +252,12 @@ class Connection(asyncio.Protocol):
             self.abort()
         elif not self._waiter.done():
             self._waiter.set_exception(TimeoutError())
+
+
+def _idle_seconds(announced: str) -> float:
+    """Return how long a connection may be idle after a response with *announced* in its `keep-alive` field."""
+    match = _KEEP_ALIVE_TIMEOUT.search(announced)
+    return _IDLE_SECONDS if match is None else min(_IDLE_SECONDS, int(match[1]) - _MARGIN_SECONDS)
 
 
 def _input_check(tcp: socket.socket) -> Callable[[], bool]:
