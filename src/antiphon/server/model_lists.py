@@ -31,7 +31,7 @@ logger = logging.getLogger("antiphon.server")
 
 _EVERY = 60.0
 """Seconds from one time that a provider is asked to the next."""
-_WAIT = 1.5
+_WAIT = 0.8
 """Seconds from the beginning of the task for which requests wait for it."""
 
 
