@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,10 +13,22 @@ from tests.server.clients import MODELS, PICTURE, PNG, RIGHT, USAGE, ask_weather
 from tests.serving import Serving
 from tests.vendors import langchain_core, langchain_openai, openai
 
-# LangChain never closes the clients that it makes, so Python finds their connections open when it clears up.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:Exception ignored in. <(function _SelectorTransport|socket.socket):pytest.PytestUnraisableExceptionWarning"
-)
+_connections: list[Any] = []
+"""HTTP clients of the test that runs. LangChain never closes those that it makes itself."""
+
+
+@pytest.fixture(autouse=True)
+def _closed() -> Iterator[None]:
+    """Close the HTTP clients of a test when it is over."""
+    yield
+    while _connections:
+        _connections.pop().close()
+
+
+def http_client() -> Any:
+    """Return an HTTP client that is closed when the test is over."""
+    _connections.append(openai.DefaultHttpxClient())
+    return _connections[-1]
 
 
 class Place(BaseModel):
@@ -32,7 +45,12 @@ def weather(city: str) -> str:
 def calling(both: tuple[Serving, Upstream], model: str, **fields: Any) -> langchain_openai.ChatOpenAI:
     """Return LangChain's model for *model* of the server."""
     return langchain_openai.ChatOpenAI(
-        model=model, base_url=f"{both[0].address}/v1", api_key=SecretStr("none"), max_retries=0, **fields
+        model=model,
+        base_url=f"{both[0].address}/v1",
+        api_key=SecretStr("none"),
+        max_retries=0,
+        http_client=http_client(),
+        **fields,
     )
 
 
@@ -103,7 +121,11 @@ def test_picture(both: tuple[Serving, Upstream]) -> None:
 def test_embeddings(both: tuple[Serving, Upstream]) -> None:
     """Texts go as texts where the client is told not to count tokens itself, and vectors come back."""
     made = langchain_openai.OpenAIEmbeddings(
-        model="up/e", base_url=f"{both[0].address}/v1", api_key=SecretStr("none"), check_embedding_ctx_length=False
+        model="up/e",
+        base_url=f"{both[0].address}/v1",
+        api_key=SecretStr("none"),
+        check_embedding_ctx_length=False,
+        http_client=http_client(),
     )
     texts = ["one", "two words"]
     assert made.embed_documents(texts) == [vector_of(text) for text in texts]
