@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import struct
 
-from antiphon.events import MessageDelta, Start, TextDelta
-from antiphon.types import ChatRequest, Message
+from antiphon.chat.events import MessageDelta, Start, TextDelta
+from antiphon.chat.messages import ChatRequest, Message
 from antiphon.wire.anthropic import Anthropic
 from antiphon.wire.bedrock import Bedrock
 from antiphon.wire.codec import Codec, Decoder, Encoder

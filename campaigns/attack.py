@@ -52,8 +52,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from antiphon.chat.messages import ChatRequest
 from antiphon.testing import Upstream
-from antiphon.types import ChatRequest
 from benchmarks.measure import ROOT
 from campaigns.attacks import ATTACKS
 from campaigns.clients import MODEL, Client, Kills, clients

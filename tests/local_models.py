@@ -17,12 +17,12 @@ import pytest
 
 from antiphon import bridge, llama
 from antiphon.auth import Secret
-from antiphon.completion import Completion
-from antiphon.events import Event, fold
+from antiphon.chat.answers import Completion
+from antiphon.chat.events import Event, fold
+from antiphon.chat.messages import ChatRequest, Message
 from antiphon.handler import Call
 from antiphon.llama import Llama, Settings
 from antiphon.local import LocalModel, local_model_for
-from antiphon.types import ChatRequest, Message
 
 PATIENCE = 30.0
 """Seconds until a test that waits in vain fails."""

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import pytest
 
 from antiphon import Client
+from antiphon.chat.messages import Message, Reasoning, Text
 from antiphon.errors import APIError, BadRequestError, InternalServerError
 from antiphon.testing import Fault, Upstream
-from antiphon.types import Message, Reasoning, Text
 from antiphon.wire.anthropic import Anthropic
 
 KEY = "sk-ant-test-0123456789"

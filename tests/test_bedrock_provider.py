@@ -13,10 +13,10 @@ import pytest
 from antiphon import Client
 from antiphon.auth import AWSSignature
 from antiphon.catalog import ProviderRow, find_provider
-from antiphon.completion import Choice, Completion, CompletionChunk
+from antiphon.chat.answers import Choice, Completion, CompletionChunk
+from antiphon.chat.messages import Message, ToolCall
 from antiphon.errors import AntiphonError, MissingAPIKeyError, MissingExtraError, RateLimitError, StreamError
 from antiphon.testing import Fault, SeenRequest, Upstream
-from antiphon.types import Message, ToolCall
 from antiphon.wire.bedrock import Bedrock
 from antiphon.wire.codec import HTTPRequest
 

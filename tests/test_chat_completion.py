@@ -11,11 +11,11 @@ import pytest
 
 from antiphon import ChatCompletion, configure, models
 from antiphon.bridge import Iteration
+from antiphon.chat.events import ReasoningDelta, RefusalDelta, TextDelta
+from antiphon.chat.messages import Message, ToolCall, Usage
 from antiphon.errors import APITimeoutError, NestAsyncioError, StreamError
-from antiphon.events import ReasoningDelta, RefusalDelta, TextDelta
 from antiphon.testing import Delay, Script
 from antiphon.transport import Timeout
-from antiphon.types import Message, ToolCall, Usage
 from tests.calling import in_loop
 
 

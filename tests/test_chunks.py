@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antiphon.chunks import Chunker
-from antiphon.completion import ChunkChoice, CompletionChunk, Delta, FunctionDelta, ToolCallChunk
-from antiphon.events import (
+from antiphon.chat.answers import ChunkChoice, CompletionChunk, Delta, FunctionDelta, ToolCallChunk
+from antiphon.chat.chunks import Chunker
+from antiphon.chat.events import (
     AudioDelta,
     End,
     Event,
@@ -26,7 +26,7 @@ from antiphon.events import (
     UsageUpdate,
     fold,
 )
-from antiphon.types import Annotation, Audio, Image, Loss, Usage
+from antiphon.chat.messages import Annotation, Audio, Image, Loss, Usage
 
 START = Start(id="c1", model="m", created=7, provider="p")
 USAGE = Usage(input_uncached=3, output_visible=2)

@@ -14,12 +14,12 @@ import pytest
 
 from antiphon import local_model, register
 from antiphon.catalog import ProviderRow, Quirks, unregister
+from antiphon.chat.answers import Choice, Completion
+from antiphon.chat.events import End, ReasoningDelta, Start, TextDelta
+from antiphon.chat.messages import Message, Reasoning, Refusal, Text
 from antiphon.cli.terminal import worded
-from antiphon.completion import Choice, Completion
 from antiphon.errors import APITimeoutError
-from antiphon.events import End, ReasoningDelta, Start, TextDelta
 from antiphon.testing import Fault, Upstream
-from antiphon.types import Message, Reasoning, Refusal, Text
 from tests.program import CANARY, PROGRAM, Terminal, interrupt, one_line, posix_only, run, start
 
 

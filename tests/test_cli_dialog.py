@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
+from antiphon.chat.messages import ChatRequest
 from antiphon.resolve import DEFAULT_MODEL
 from antiphon.testing import Fault, Upstream
-from antiphon.types import ChatRequest
 from tests.program import Terminal, posix_only
 
 pytestmark = posix_only

@@ -18,13 +18,13 @@ import pytest
 
 import antiphon
 from antiphon import AsyncClient, Client, bridge
+from antiphon.chat.answers import Choice, Completion, CompletionChunk
+from antiphon.chat.events import End, Finish, ReasoningDelta, Start, TextDelta, UsageUpdate
+from antiphon.chat.messages import ChatRequest, Loss, Message, Text, ToolCall, ToolResult, Usage
 from antiphon.client import AsyncCompletionStream, AsyncStream, CompletionStream
-from antiphon.completion import Choice, Completion, CompletionChunk
 from antiphon.errors import APIConnectionError, APITimeoutError, NestAsyncioError, StreamError
-from antiphon.events import End, Finish, ReasoningDelta, Start, TextDelta, UsageUpdate
 from antiphon.testing import Delay, Fault, Script, Upstream
 from antiphon.transport import Timeout
-from antiphon.types import ChatRequest, Loss, Message, Text, ToolCall, ToolResult, Usage
 from antiphon.wire.openai_chat import OpenAIChat
 from tests.calling import in_loop
 

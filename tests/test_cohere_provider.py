@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from antiphon import Client
-from antiphon.completion import Completion
+from antiphon.chat.answers import Completion
 from antiphon.errors import AuthenticationError, RateLimitError, StreamError
 from antiphon.testing import Fault, Upstream
 from antiphon.wire.cohere import Cohere

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antiphon.completion import (
+from antiphon.chat.answers import (
     Choice,
     ChunkChoice,
     Completion,
@@ -20,7 +20,7 @@ from antiphon.completion import (
     ToolCallChunk,
     usage_to_dict,
 )
-from antiphon.types import (
+from antiphon.chat.messages import (
     Annotation,
     Audio,
     FinishReason,

@@ -11,10 +11,10 @@ import anyio
 import pytest
 
 from antiphon import AsyncClient, AsyncConversation, Client, Conversation
+from antiphon.chat.events import ReasoningDelta
+from antiphon.chat.messages import ChatRequest, Message, Reasoning, Text, ToolCall
 from antiphon.errors import BadRequestError, StreamError
-from antiphon.events import ReasoningDelta
 from antiphon.testing import Script, Upstream
-from antiphon.types import ChatRequest, Message, Reasoning, Text, ToolCall
 
 
 def counting(request: ChatRequest) -> list[Any] | str:

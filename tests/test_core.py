@@ -14,22 +14,8 @@ import msgspec
 import pytest
 
 from antiphon import AsyncClient, ChatCompletion, Client, bridge, core
-from antiphon.core import ChatParams, Core, Model, chat_request
-from antiphon.errors import (
-    AntiphonError,
-    APIError,
-    APITimeoutError,
-    AuthenticationError,
-    BadRequestError,
-    InternalServerError,
-    MissingAPIKeyError,
-    StreamError,
-)
-from antiphon.events import End, Start, TextDelta, UnknownEvent, UsageUpdate
-from antiphon.resolve import DEFAULT_MODEL
-from antiphon.testing import Fault, Script, Upstream
-from antiphon.transport import Timeout
-from antiphon.types import (
+from antiphon.chat.events import End, Start, TextDelta, UnknownEvent, UsageUpdate
+from antiphon.chat.messages import (
     ChatRequest,
     Image,
     Message,
@@ -41,6 +27,20 @@ from antiphon.types import (
     ToolName,
     Usage,
 )
+from antiphon.core import ChatParams, Core, Model, chat_request
+from antiphon.errors import (
+    AntiphonError,
+    APIError,
+    APITimeoutError,
+    AuthenticationError,
+    BadRequestError,
+    InternalServerError,
+    MissingAPIKeyError,
+    StreamError,
+)
+from antiphon.resolve import DEFAULT_MODEL
+from antiphon.testing import Fault, Script, Upstream
+from antiphon.transport import Timeout
 from antiphon.wire.openai_chat import OpenAIChat
 
 KEY = "sk-canary-0123456789abcdef"

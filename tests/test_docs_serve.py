@@ -23,6 +23,7 @@ import yaml
 
 from antiphon import config
 from antiphon.access import AccessKeys, stored_form
+from antiphon.chat.messages import Loss, Usage
 from antiphon.config import Config, ServerSettings
 from antiphon.errors import AntiphonError
 from antiphon.server.application import Application
@@ -31,7 +32,6 @@ from antiphon.server.door import OPEN
 from antiphon.server.exchange import Exchange, Outcome
 from antiphon.server.log import line
 from antiphon.testing import Upstream
-from antiphon.types import Loss, Usage
 from tests.program import PATIENCE, posix_only
 from tests.server.clients import row
 from tests.serving import Serving

@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 
 from antiphon import Client
 from antiphon.auth import Secret, bearer, no_auth
+from antiphon.chat.events import Event, Folder, TextDelta, fold
+from antiphon.chat.messages import Annotation, ChatRequest, Message, Opaque, Text, ToolResult
 from antiphon.endpoint import Endpoint
 from antiphon.errors import (
     APIConnectionError,
@@ -26,12 +28,10 @@ from antiphon.errors import (
     ResponseTooLargeError,
     StreamError,
 )
-from antiphon.events import Event, Folder, TextDelta, fold
 from antiphon.handler import Call
 from antiphon.http.exchange import HTTPTransport
 from antiphon.testing import Fault, Upstream
 from antiphon.transport import Timeout
-from antiphon.types import Annotation, ChatRequest, Message, Opaque, Text, ToolResult
 from antiphon.wire.bedrock import Bedrock
 from antiphon.wire.codec import Codec, HTTPRequest
 from antiphon.wire.gemini import Gemini, Vertex

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from antiphon import errors
-from antiphon.completion import Completion
-from antiphon.types import ChatRequest
+from antiphon.chat.answers import Completion
+from antiphon.chat.messages import ChatRequest
 from antiphon.wire import json
 from antiphon.wire.anthropic import Anthropic
 from antiphon.wire.bedrock import Bedrock

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antiphon.completion import Choice, Completion
-from antiphon.events import (
+from antiphon.chat.answers import Choice, Completion
+from antiphon.chat.events import (
     AudioDelta,
     End,
     Event,
@@ -27,7 +27,7 @@ from antiphon.events import (
     fold,
     unfold,
 )
-from antiphon.types import (
+from antiphon.chat.messages import (
     Annotation,
     Audio,
     File,

@@ -16,7 +16,8 @@ import pytest
 import trustme
 
 from antiphon import AsyncClient, Client
-from antiphon.completion import Completion
+from antiphon.chat.answers import Completion
+from antiphon.chat.events import End, Start, TextDelta, fold
 from antiphon.core import chat_request
 from antiphon.errors import (
     APIConnectionError,
@@ -34,7 +35,6 @@ from antiphon.errors import (
     StreamError,
     UnprocessableEntityError,
 )
-from antiphon.events import End, Start, TextDelta, fold
 from antiphon.testing import Fault, Upstream
 from antiphon.transport import Timeout
 from antiphon.wire.anthropic import Anthropic

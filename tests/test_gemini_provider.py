@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from antiphon import Client
+from antiphon.chat.messages import Message, Reasoning, Text
 from antiphon.errors import AuthenticationError, MissingAPIKeyError, RateLimitError
 from antiphon.testing import Fault, Upstream
-from antiphon.types import Message, Reasoning, Text
 from antiphon.wire.gemini import Gemini
 
 KEY = "AIza-test-0123456789"

@@ -19,9 +19,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from antiphon import ChatCompletion
-from antiphon.completion import Completion
-from antiphon.errors import APITimeoutError, StreamError
-from antiphon.events import (
+from antiphon.chat.answers import Completion
+from antiphon.chat.events import (
     End,
     Event,
     Finish,
@@ -33,9 +32,10 @@ from antiphon.events import (
     fold,
     unfold,
 )
+from antiphon.chat.messages import ChatRequest, Message, Reasoning, Text, ToolCall, Usage
+from antiphon.errors import APITimeoutError, StreamError
 from antiphon.handler import Call, Provider, as_handler, provider
 from antiphon.transport import Timeout
-from antiphon.types import ChatRequest, Message, Reasoning, Text, ToolCall, Usage
 
 PATIENCE = 30.0  # seconds until a test that waits in vain fails
 SOON = 0.02  # seconds, for clocks that are to run out

@@ -12,7 +12,7 @@ import pytest
 import trustme
 
 from antiphon import AsyncClient, Client
-from antiphon.completion import Completion
+from antiphon.chat.answers import Completion
 from antiphon.errors import APIConnectionError
 from antiphon.http.exchange import HTTPTransport
 from antiphon.wire.openai_chat import OpenAIChat

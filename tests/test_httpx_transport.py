@@ -21,7 +21,7 @@ from anyio import to_thread
 
 import antiphon
 from antiphon import AsyncClient, Client, HttpxTransport
-from antiphon.completion import Completion
+from antiphon.chat.answers import Completion
 from antiphon.errors import (
     APIConnectionError,
     APIError,

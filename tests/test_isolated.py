@@ -15,9 +15,9 @@ import anyio.to_thread
 import pytest
 
 from antiphon import isolated
-from antiphon.embedding import EmbeddingRequest
+from antiphon.chat.embeddings import EmbeddingRequest
+from antiphon.chat.events import TextDelta
 from antiphon.errors import BadRequestError, InternalServerError, LocalModelError, ModelNotFoundError, StreamError
-from antiphon.events import TextDelta
 from antiphon.handler import Call
 from antiphon.isolated import IsolatedEngine
 from antiphon.local import LocalModel

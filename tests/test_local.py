@@ -16,7 +16,9 @@ import anyio.to_thread
 import pytest
 
 from antiphon import Client, bridge
-from antiphon.completion import Completion
+from antiphon.chat.answers import Completion
+from antiphon.chat.events import End, Finish, Start, TextDelta, fold
+from antiphon.chat.messages import Audio, ChatRequest, File, Image, Message, ResponseFormat, Text, Tool, ToolResult
 from antiphon.errors import (
     AntiphonError,
     APITimeoutError,
@@ -27,11 +29,9 @@ from antiphon.errors import (
     ModelNotFoundError,
     StreamError,
 )
-from antiphon.events import End, Finish, Start, TextDelta, fold
 from antiphon.handler import Call, as_handler
 from antiphon.local import DEFAULT_NAME, LocalModel, local_model_for
 from antiphon.transport import Timeout
-from antiphon.types import Audio, ChatRequest, File, Image, Message, ResponseFormat, Text, Tool, ToolResult
 from tests.local_models import (
     Gate,
     Puppet,

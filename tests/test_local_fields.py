@@ -6,17 +6,17 @@ from typing import Any
 
 import pytest
 
+from antiphon.chat.embeddings import EmbeddingRequest
+from antiphon.chat.events import UsageUpdate
+from antiphon.chat.messages import ChatRequest, Message, Opaque, ReasoningOptions, ResponseFormat, Text, Tool, Usage
 from antiphon.config import Config
 from antiphon.core import Core
-from antiphon.embedding import EmbeddingRequest
 from antiphon.errors import BadRequestError
-from antiphon.events import UsageUpdate
 from antiphon.handler import Call
 from antiphon.http.exchange import HTTPTransport
 from antiphon.isolated import IsolatedEngine
 from antiphon.local import LocalModel
 from antiphon.server.gateway import Gateway
-from antiphon.types import ChatRequest, Message, Opaque, ReasoningOptions, ResponseFormat, Text, Tool, Usage
 from antiphon.wire.openai_request import decode_request
 from tests.local_models import Puppet, ask, events_of, last, piece, puppet, question
 

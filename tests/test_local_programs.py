@@ -20,7 +20,7 @@ def program(code: str, **environ: str) -> tuple[int, str, str]:
         from antiphon import bridge
         from antiphon.handler import Call
         from antiphon.local import local_model_for
-        from antiphon.types import ChatRequest, Message
+        from antiphon.chat.messages import ChatRequest, Message
 
         model = local_model_for("")
         question = ChatRequest("", (Message.user("Count from one to one hundred."),), temperature=0)

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from antiphon.chat.messages import ResponseFormat, Tool
 from antiphon.errors import BadRequestError
 from antiphon.local import LocalModel
 from antiphon.local_schema import check_schema
-from antiphon.types import ResponseFormat, Tool
 from tests.local_models import Puppet, ask, puppet, question
 
 __all__ = ["puppet"]

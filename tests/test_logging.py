@@ -15,10 +15,10 @@ import anyio
 import pytest
 
 from antiphon import AsyncClient, ChatCompletion, Client
+from antiphon.chat.messages import ChatRequest, Usage
 from antiphon.errors import APIStatusError, APITimeoutError, BadRequestError, MissingAPIKeyError, StreamError
 from antiphon.testing import Delay, Fault, Script, Upstream
 from antiphon.transport import Timeout
-from antiphon.types import ChatRequest, Usage
 from tests.calling import WAYS, Question, Way
 
 LINE = re.compile(

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from antiphon.completion import Choice, Completion
+from antiphon.chat.answers import Choice, Completion
+from antiphon.chat.events import TextDelta
+from antiphon.chat.messages import Message, Text
+from antiphon.chat.think_tags import ThoughtSplitter
 from antiphon.errors import APIStatusError, ResponseTooLargeError
-from antiphon.events import TextDelta
 from antiphon.partial_json import PartialJSON
 from antiphon.stop_strings import Stops
-from antiphon.thoughts import ThoughtSplitter
-from antiphon.types import Message, Text
 from antiphon.wire.frames import FrameDecoder, encode, encode_headers
 from antiphon.wire.gemini import Gemini
 from antiphon.wire.http1 import ResponseReader

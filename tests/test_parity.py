@@ -11,10 +11,10 @@ import anyio.lowlevel
 import pytest
 
 from antiphon import Completion
-from antiphon.events import UsageUpdate
+from antiphon.chat.events import UsageUpdate
+from antiphon.chat.messages import ChatRequest, Usage
 from antiphon.local import DEFAULT_NAME
 from antiphon.testing import Upstream
-from antiphon.types import ChatRequest, Usage
 from tests.calling import WAYS, Asked, Question, Way
 from tests.local_models import local
 

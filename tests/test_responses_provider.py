@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from antiphon import Client
+from antiphon.chat.messages import Message, Reasoning, Text
 from antiphon.errors import BadRequestError, RateLimitError, StreamError
 from antiphon.testing import Fault, Upstream
-from antiphon.types import Message, Reasoning, Text
 from antiphon.wire.responses import Responses
 
 KEY = "sk-test-0123456789"

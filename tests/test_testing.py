@@ -15,9 +15,10 @@ import anyio
 import pytest
 import trustme
 
-from antiphon.completion import Completion
+from antiphon.chat.answers import Completion
+from antiphon.chat.events import End, Event, ReasoningDelta, Start, TextDelta, ToolCallDelta, UsageUpdate, fold
+from antiphon.chat.messages import ChatRequest, Message, ToolCall, Usage
 from antiphon.errors import APITimeoutError
-from antiphon.events import End, Event, ReasoningDelta, Start, TextDelta, ToolCallDelta, UsageUpdate, fold
 from antiphon.handler import Call, as_handler
 from antiphon.testing import (
     AsyncGeneratorProviderMock,
@@ -29,7 +30,6 @@ from antiphon.testing import (
     Upstream,
 )
 from antiphon.transport import Timeout
-from antiphon.types import ChatRequest, Message, ToolCall, Usage
 
 leaves_nothing = pytest.mark.usefixtures("no_leaks")
 

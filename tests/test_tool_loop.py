@@ -16,13 +16,9 @@ import pydantic
 import pytest
 
 from antiphon import AsyncClient, Client, tool
-from antiphon.completion import Choice, Completion
-from antiphon.errors import InternalServerError, NestAsyncioError, StreamError
-from antiphon.events import Event
-from antiphon.handler import Call
-from antiphon.testing import Delay, Fault, Script, Upstream
-from antiphon.tool_loop import AsyncRunStream, RunResult, RunStream
-from antiphon.types import (
+from antiphon.chat.answers import Choice, Completion
+from antiphon.chat.events import Event
+from antiphon.chat.messages import (
     ChatRequest,
     Image,
     Message,
@@ -35,6 +31,10 @@ from antiphon.types import (
     ToolResult,
     Usage,
 )
+from antiphon.errors import InternalServerError, NestAsyncioError, StreamError
+from antiphon.handler import Call
+from antiphon.testing import Delay, Fault, Script, Upstream
+from antiphon.tool_loop import AsyncRunStream, RunResult, RunStream
 from antiphon.wire.anthropic import Anthropic
 from tests.calling import in_loop
 

@@ -16,8 +16,8 @@ import pydantic
 import pytest
 
 import antiphon
+from antiphon.chat.messages import Tool
 from antiphon.tools import FunctionTool, definition, tool
-from antiphon.types import Tool
 
 
 class Color(enum.Enum):

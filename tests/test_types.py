@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antiphon import types
-from antiphon.types import (
+from antiphon.chat import messages
+from antiphon.chat.messages import (
     Annotation,
     Audio,
     ChatRequest,
@@ -35,8 +35,8 @@ from antiphon.types import (
 from tests.wire import laws
 
 
-@pytest.mark.parametrize("cls", types.Node.__subclasses__(), ids=lambda cls: cls.__name__)
-def test_values(cls: type[types.Node]) -> None:
+@pytest.mark.parametrize("cls", messages.Node.__subclasses__(), ids=lambda cls: cls.__name__)
+def test_values(cls: type[messages.Node]) -> None:
     """Everything is frozen, and has room for what only one format says."""
     assert cls.__struct_config__.frozen
     fields = {field.name: field for field in msgspec.structs.fields(cls)}
@@ -63,7 +63,7 @@ def test_values_are_compared_by_content() -> None:
     ],
     ids=repr,
 )
-def test_parts_of(content: Any, expected: tuple[types.Part, ...]) -> None:
+def test_parts_of(content: Any, expected: tuple[messages.Part, ...]) -> None:
     """A string, one part or several become parts."""
     assert expected == parts_of(content)
 
@@ -225,7 +225,7 @@ def test_updated_usage() -> None:
 def test_updated_usage_keeps_what_only_one_format_says() -> None:
     """Fields of one format are gathered, the later value of each counts."""
     first = Usage(extra={"a": {"x": 1, "y": 1}, "b": {"z": 1}})
-    later = Usage(extra={"a": {"y": 2}}, form={"a": types.Patch({}, {}, {})})
+    later = Usage(extra={"a": {"y": 2}}, form={"a": messages.Patch({}, {}, {})})
     assert first.updated(later).extra == {"a": {"x": 1, "y": 2}, "b": {"z": 1}}
     assert first.updated(later).form == later.form
     assert later.updated(first).form is None

@@ -12,13 +12,13 @@ import pytest
 
 from antiphon import AsyncClient, Client
 from antiphon.auth import no_auth
-from antiphon.completion import Completion
+from antiphon.chat.answers import Completion
+from antiphon.chat.messages import ChatRequest, Message
 from antiphon.endpoint import Endpoint
 from antiphon.errors import APIError, APITimeoutError
 from antiphon.handler import Call
 from antiphon.http.exchange import HTTPTransport
 from antiphon.transport import Timeout
-from antiphon.types import ChatRequest, Message
 from antiphon.wire.anthropic import Anthropic
 from antiphon.wire.bedrock import Bedrock
 from antiphon.wire.codec import Codec, HTTPRequest

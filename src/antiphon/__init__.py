@@ -19,11 +19,13 @@ if TYPE_CHECKING:
     from antiphon import testing as testing
     from antiphon.bridge import configure as configure
     from antiphon.catalog import register as register
+    from antiphon.chat.answers import Completion as Completion
+    from antiphon.chat.answers import CompletionChunk as CompletionChunk
+    from antiphon.chat.messages import ChatRequest as ChatRequest
+    from antiphon.chat.messages import Message as Message
     from antiphon.chat_completion import ChatCompletion as ChatCompletion
     from antiphon.client import AsyncClient as AsyncClient
     from antiphon.client import Client as Client
-    from antiphon.completion import Completion as Completion
-    from antiphon.completion import CompletionChunk as CompletionChunk
     from antiphon.conversation import AsyncConversation as AsyncConversation
     from antiphon.conversation import Conversation as Conversation
     from antiphon.handler import provider as provider
@@ -31,8 +33,6 @@ if TYPE_CHECKING:
     from antiphon.http.httpx_transport import HttpxTransport as HttpxTransport
     from antiphon.tools import tool as tool
     from antiphon.transport import Timeout as Timeout
-    from antiphon.types import ChatRequest as ChatRequest
-    from antiphon.types import Message as Message
 
 __version__ = "0.1.0"
 
@@ -43,14 +43,14 @@ _HOMES = {
     "AsyncClient": "client",
     "AsyncConversation": "conversation",
     "ChatCompletion": "chat_completion",
-    "ChatRequest": "types",
+    "ChatRequest": "chat.messages",
     "Client": "client",
-    "Completion": "completion",
-    "CompletionChunk": "completion",
+    "Completion": "chat.answers",
+    "CompletionChunk": "chat.answers",
     "Conversation": "conversation",
     "HTTPTransport": "http.exchange",
     "HttpxTransport": "http.httpx_transport",
-    "Message": "types",
+    "Message": "chat.messages",
     "Timeout": "transport",
     "configure": "bridge",
     "errors": "",

@@ -15,11 +15,11 @@ from typing import Any, Literal, Self, TypeAlias, Unpack, overload
 from antiphon import bridge
 from antiphon.auth import Secret
 from antiphon.bridge import Nested
-from antiphon.completion import Completion, CompletionChunk
+from antiphon.chat.answers import Completion, CompletionChunk
+from antiphon.chat.embeddings import Embeddings
+from antiphon.chat.events import Event, Folder
 from antiphon.core import ChatParams, Core, EmbeddingParams, Messages, Model, Prepared
-from antiphon.embedding import Embeddings
 from antiphon.errors import StreamError
-from antiphon.events import Event, Folder
 from antiphon.http.tls import Certificate, Verify
 from antiphon.stepping import AsyncStepping, Stepping, Taking
 from antiphon.structured import AsyncParseMethods, ParseMethods

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Generator, Iterable, Mapping
 from typing import Any, Unpack
 
+from antiphon.chat.answers import Completion
+from antiphon.chat.messages import Message
 from antiphon.client import AsyncClient, Client
-from antiphon.completion import Completion
 from antiphon.core import ChatParams, chat_request
-from antiphon.types import Message
 
 __all__ = ["AsyncConversation", "Conversation"]
 

@@ -12,22 +12,22 @@ import anyio
 import msgspec
 
 from antiphon.auth import Secret
-from antiphon.chunks import Chunker
-from antiphon.completion import Completion, CompletionChunk
-from antiphon.embedding import EmbeddingRequest, Embeddings, InputType
+from antiphon.chat.answers import Completion, CompletionChunk
+from antiphon.chat.chunks import Chunker
+from antiphon.chat.embeddings import EmbeddingRequest, Embeddings, InputType
+from antiphon.chat.events import Event, Folder, TextDelta
+from antiphon.chat.messages import ChatRequest, Message, Opaque
+from antiphon.chat.think_tags import ThinkTags, split_thoughts
 from antiphon.endpoint import Endpoint
 from antiphon.errors import AntiphonError, BadRequestError, StreamError
-from antiphon.events import Event, Folder, TextDelta
 from antiphon.handler import Call, Embedder, Handler
 from antiphon.http.exchange import HTTPTransport
 from antiphon.http.tls import Certificate, Verify
 from antiphon.model_lists import LIST_SECONDS, Model, Source, in_order, listed, sources
 from antiphon.resolve import Names, Resolver
-from antiphon.thoughts import ThinkTags, split_thoughts
 from antiphon.threads import in_thread
 from antiphon.tools import AnyTool, definition
 from antiphon.transport import Timeout, Transport
-from antiphon.types import ChatRequest, Message, Opaque
 from antiphon.watch import Watch, logged
 from antiphon.wire import json, read
 from antiphon.wire.openai_message import NAME

@@ -13,8 +13,10 @@ import anyio
 import msgspec
 
 from antiphon.auth import Auth, AWSSignature, HiddenHeaders, Secret, redact, redact_parts
-from antiphon.completion import REQUEST_IDS
-from antiphon.embedding import EmbeddingRequest, Embeddings
+from antiphon.chat.answers import REQUEST_IDS
+from antiphon.chat.embeddings import EmbeddingRequest, Embeddings
+from antiphon.chat.events import Event, Finish, MessageDelta, Start, UnknownEvent, UsageUpdate
+from antiphon.chat.messages import ChatRequest, Loss, Message, Node, Opaque, Reasoning, Text, ToolResult
 from antiphon.errors import (
     AntiphonError,
     APIConnectionError,
@@ -24,11 +26,9 @@ from antiphon.errors import (
     StreamError,
     refuses_key,
 )
-from antiphon.events import Event, Finish, MessageDelta, Start, UnknownEvent, UsageUpdate
 from antiphon.handler import Call
 from antiphon.threads import computed, in_thread
 from antiphon.transport import Reply, Timeout, Transport
-from antiphon.types import ChatRequest, Loss, Message, Node, Opaque, Reasoning, Text, ToolResult
 from antiphon.wire.codec import Codec, Decoder, Headers, HTTPRequest, TokenCounter
 from antiphon.wire.embeddings import EmbeddingCodec
 from antiphon.wire.whole import MAX_BODY

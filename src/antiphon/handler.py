@@ -22,10 +22,9 @@ from typing import Any, Literal, Protocol, TypeAlias, cast, overload, runtime_ch
 import anyio
 import msgspec
 
-from antiphon.completion import Completion
-from antiphon.embedding import EmbeddingRequest, Embeddings
-from antiphon.errors import APITimeoutError, StreamError
-from antiphon.events import (
+from antiphon.chat.answers import Completion
+from antiphon.chat.embeddings import EmbeddingRequest, Embeddings
+from antiphon.chat.events import (
     AudioDelta,
     End,
     Event,
@@ -41,10 +40,11 @@ from antiphon.events import (
     UsageUpdate,
     unfold,
 )
+from antiphon.chat.messages import ChatRequest, Loss, Usage
+from antiphon.errors import APITimeoutError, StreamError
 from antiphon.stop_strings import Stops
 from antiphon.threads import DONE, Steps, computed, in_thread
 from antiphon.transport import Timeout
-from antiphon.types import ChatRequest, Loss, Usage
 from antiphon.wire.openai_request import encode_request
 
 __all__ = ["Call", "Clock", "Embedder", "Handler", "Provider", "as_handler", "provider"]
@@ -335,7 +335,7 @@ def _events(piece: Piece, name: str) -> Iterator[Event]:
     elif piece is not None:
         raise TypeError(
             f"The provider {name!r} gave a {type(piece).__name__}; it may return or yield str, events of "
-            "antiphon.events, or a Completion."
+            "antiphon.chat.events, or a Completion."
         )
 
 

@@ -22,7 +22,9 @@ import anyio
 import msgspec
 
 from antiphon.auth import Secret, no_auth
-from antiphon.embedding import Embedding, EmbeddingRequest, Embeddings, EmbeddingUsage
+from antiphon.chat.embeddings import Embedding, EmbeddingRequest, Embeddings, EmbeddingUsage
+from antiphon.chat.events import Event
+from antiphon.chat.messages import Audio, ChatRequest, File, Image, Loss, Message, Opaque, Tool, ToolResult
 from antiphon.endpoint import Endpoint
 from antiphon.engine import Engine, Job, Line
 from antiphon.errors import (
@@ -33,14 +35,12 @@ from antiphon.errors import (
     LocalModelError,
     ModelNotFoundError,
 )
-from antiphon.events import Event
 from antiphon.handler import Call
 from antiphon.isolated import IsolatedEngine
 from antiphon.llama import Settings
 from antiphon.local_fields import only_known, without_cache
 from antiphon.local_schema import check_schema
 from antiphon.transport import Timeout
-from antiphon.types import Audio, ChatRequest, File, Image, Loss, Message, Opaque, Tool, ToolResult
 from antiphon.wire.codec import Headers, HTTPRequest
 from antiphon.wire.embeddings import OpenAIEmbeddings
 from antiphon.wire.openai_chat import OpenAIChat

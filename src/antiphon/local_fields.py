@@ -11,9 +11,8 @@ from typing import Any, Final
 
 import msgspec
 
-from antiphon.errors import BadRequestError
-from antiphon.events import End, Event, Start, UsageUpdate
-from antiphon.types import (
+from antiphon.chat.events import End, Event, Start, UsageUpdate
+from antiphon.chat.messages import (
     ChatRequest,
     Loss,
     Message,
@@ -25,6 +24,7 @@ from antiphon.types import (
     ToolResult,
     Usage,
 )
+from antiphon.errors import BadRequestError
 from antiphon.wire import json
 
 __all__ = ["only_known", "without_cache"]

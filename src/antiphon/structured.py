@@ -21,15 +21,15 @@ import msgspec
 
 from antiphon import bridge
 from antiphon.bridge import Nested
-from antiphon.completion import Completion
+from antiphon.chat.answers import Completion
+from antiphon.chat.events import Folder, TextDelta
+from antiphon.chat.messages import ResponseFormat
 from antiphon.core import ChatParams, Core, Messages, ParseParams, Prepared
 from antiphon.endpoint import Endpoint
 from antiphon.errors import ParseError, StreamError
-from antiphon.events import Folder, TextDelta
 from antiphon.partial_json import NOTHING, PartialJSON
 from antiphon.schema import Misfit, closed, json_schema, reader
 from antiphon.stepping import AsyncStepping, Stepping
-from antiphon.types import ResponseFormat
 from antiphon.wire import json
 
 __all__ = [

@@ -18,12 +18,12 @@ from typing import Any, Final, Literal, Self, TypeAlias, cast
 import anyio
 import msgspec
 
-from antiphon.completion import Completion
-from antiphon.embedding import Embedding, Embeddings, EmbeddingUsage
+from antiphon.chat.answers import Completion
+from antiphon.chat.embeddings import Embedding, Embeddings, EmbeddingUsage
+from antiphon.chat.events import End, Event, MessageDelta, Start, TextDelta, ToolCallDelta, UsageUpdate, fold, unfold
+from antiphon.chat.messages import ChatRequest, FinishReason, ToolCall, Usage
 from antiphon.errors import APIError, BadRequestError
-from antiphon.events import End, Event, MessageDelta, Start, TextDelta, ToolCallDelta, UsageUpdate, fold, unfold
 from antiphon.handler import Call, Clock
-from antiphon.types import ChatRequest, FinishReason, ToolCall, Usage
 from antiphon.wire.codec import Codec
 from antiphon.wire.embeddings import OpenAIEmbeddings
 from antiphon.wire.openai_chat import OpenAIChat

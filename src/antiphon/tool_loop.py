@@ -26,14 +26,14 @@ import msgspec
 
 from antiphon import bridge
 from antiphon.bridge import Nested
-from antiphon.completion import Completion, CompletionChunk
+from antiphon.chat.answers import Completion, CompletionChunk
+from antiphon.chat.events import Event, Folder
+from antiphon.chat.messages import Message, Text, ToolCall, ToolResult, Usage
 from antiphon.core import Core, Messages, Prepared, RunParams
 from antiphon.errors import StreamError
-from antiphon.events import Event, Folder
 from antiphon.stepping import AsyncStepping, Stepping
 from antiphon.threads import in_thread
 from antiphon.tools import AnyTool, FunctionTool, result_content
-from antiphon.types import Message, Text, ToolCall, ToolResult, Usage
 
 __all__ = ["AsyncRunMethods", "AsyncRunStream", "RunMethods", "RunResult", "RunStream", "ToolLoop"]
 

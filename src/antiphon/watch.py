@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Self, cast
 
+from antiphon.chat.events import End, Event, Start, UnknownEvent, UsageUpdate
+from antiphon.chat.messages import Usage
 from antiphon.errors import StreamError
-from antiphon.events import End, Event, Start, UnknownEvent, UsageUpdate
-from antiphon.types import Usage
 
 __all__ = ["Watch", "logged"]
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from antiphon.catalog import ProviderRow
-from antiphon.completion import Choice, Completion
+from antiphon.chat.answers import Choice, Completion
+from antiphon.chat.messages import ChatRequest, Image, Message, Text, ToolCall, ToolResult, Usage
 from antiphon.config import Config
 from antiphon.testing import Answer, Upstream
-from antiphon.types import ChatRequest, Image, Message, Text, ToolCall, ToolResult, Usage
 from antiphon.wire.anthropic import Anthropic
 from antiphon.wire.bedrock import Bedrock
 from antiphon.wire.codec import Codec

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from antiphon.completion import Choice, Completion
+from antiphon.chat.answers import Choice, Completion
+from antiphon.chat.messages import ChatRequest, Message, Reasoning, Text, ToolCall, ToolResult, Usage
 from antiphon.testing import Upstream
-from antiphon.types import ChatRequest, Message, Reasoning, Text, ToolCall, ToolResult, Usage
 from tests.server.clients import CODECS, row
 from tests.serving import Serving
 from tests.vendors import anthropic, genai, ollama, openai

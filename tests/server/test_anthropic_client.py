@@ -9,11 +9,11 @@ import pytest
 from pydantic import BaseModel
 
 from antiphon.access import AccessKeys, new_key, stored_form
-from antiphon.completion import Choice, Completion
+from antiphon.chat.answers import Choice, Completion
+from antiphon.chat.messages import Message, Reasoning, Text
 from antiphon.config import Config
 from antiphon.resolve import Names
 from antiphon.testing import Fault, Upstream
-from antiphon.types import Message, Reasoning, Text
 from antiphon.wire.anthropic import Anthropic
 from antiphon.wire.codec import Codec
 from antiphon.wire.gemini import Gemini

@@ -10,9 +10,9 @@ import pytest
 from pydantic import BaseModel
 
 from antiphon.access import AccessKeys, new_key, stored_form
+from antiphon.chat.messages import ChatRequest
 from antiphon.config import Config
 from antiphon.testing import Fault, Upstream
-from antiphon.types import ChatRequest
 from antiphon.wire.gemini import Gemini
 from tests.server.clients import MODELS, PNG, RIGHT, USAGE, ask_weather, listening, reply_to, row, unknown_name
 from tests.serving import Serving

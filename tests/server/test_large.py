@@ -13,8 +13,8 @@ import msgspec
 import pytest
 
 from antiphon.auth import no_auth
+from antiphon.chat.embeddings import EmbeddingRequest
 from antiphon.config import Config, Limits
-from antiphon.embedding import EmbeddingRequest
 from antiphon.endpoint import Endpoint
 from antiphon.errors import BadRequestError
 from antiphon.handler import Call

@@ -7,10 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from antiphon.completion import Completion
-from antiphon.events import fold
-from antiphon.testing import SeenRequest, Upstream
-from antiphon.types import (
+from antiphon.chat.answers import Completion
+from antiphon.chat.events import fold
+from antiphon.chat.messages import (
     ChatRequest,
     Image,
     Message,
@@ -22,6 +21,7 @@ from antiphon.types import (
     ToolCall,
     ToolResult,
 )
+from antiphon.testing import SeenRequest, Upstream
 from tests.server.clients import CODECS, PNG, RIGHT, SCHEMA, USAGE, providers
 from tests.serving import Serving
 

@@ -20,11 +20,11 @@ from antiphon import (
     tool,
 )
 from antiphon.bridge import Iteration
+from antiphon.chat.messages import ChatRequest, Tool, ToolCall
 from antiphon.client import AsyncStream
 from antiphon.core import ChatParams
 from antiphon.structured import AsyncParseStream, ParsedCompletion, ParseStream
 from antiphon.tool_loop import AsyncRunStream, RunResult, RunStream
-from antiphon.types import ChatRequest, Tool, ToolCall
 
 
 def blocking(client: Client, stream: bool) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 from hypothesis import strategies as st
 
-from antiphon.completion import Completion
-from antiphon.types import ChatRequest
+from antiphon.chat.answers import Completion
+from antiphon.chat.messages import ChatRequest
 from antiphon.wire import frames as event_stream
 from antiphon.wire import json, sse
 from antiphon.wire.anthropic import Anthropic

@@ -13,10 +13,10 @@ from typing import Any
 import msgspec
 from hypothesis import strategies as st
 
-from antiphon.completion import Choice, Completion
+from antiphon.chat.answers import Choice, Completion
+from antiphon.chat.events import End, Event, Finish, fold, unfold
+from antiphon.chat.messages import Annotation, Audio, ChatRequest, File, FinishReason, Image, Tool, ToolCall, Usage
 from antiphon.errors import StreamError
-from antiphon.events import End, Event, Finish, fold, unfold
-from antiphon.types import Annotation, Audio, ChatRequest, File, FinishReason, Image, Tool, ToolCall, Usage
 from antiphon.wire import json
 from antiphon.wire.codec import Codec, Decoder
 from antiphon.wire.sse import SSEDecoder

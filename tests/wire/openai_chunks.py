@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from antiphon.completion import Completion
+from antiphon.chat.answers import Completion
+from antiphon.chat.events import Event, fold
+from antiphon.chat.messages import ChatRequest
 from antiphon.errors import APIError
-from antiphon.events import Event, fold
-from antiphon.types import ChatRequest
 from antiphon.wire import json
 from antiphon.wire.openai_chat import OpenAIChat
 from tests.wire import laws

@@ -7,8 +7,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from antiphon.completion import Choice, Completion
-from antiphon.events import (
+from antiphon.chat.answers import Choice, Completion
+from antiphon.chat.events import (
     AudioDelta,
     Event,
     MessageDelta,
@@ -21,7 +21,7 @@ from antiphon.events import (
     UnknownEvent,
     UsageUpdate,
 )
-from antiphon.types import (
+from antiphon.chat.messages import (
     Audio,
     ChatRequest,
     Message,

@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 from hypothesis import strategies as st
 
-from antiphon.completion import Choice, Completion
-from antiphon.types import (
+from antiphon.chat.answers import Choice, Completion
+from antiphon.chat.messages import (
     ChatRequest,
     Message,
     Opaque,

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from antiphon.completion import Choice, Completion
+from antiphon.chat.answers import Choice, Completion
+from antiphon.chat.events import fold
+from antiphon.chat.messages import Annotation, ChatRequest, Message, Opaque, Reasoning, Refusal, Text, ToolCall, Usage
 from antiphon.errors import (
     APIConnectionError,
     APIError,
@@ -17,8 +19,6 @@ from antiphon.errors import (
     RateLimitError,
     StreamError,
 )
-from antiphon.events import fold
-from antiphon.types import Annotation, ChatRequest, Message, Opaque, Reasoning, Refusal, Text, ToolCall, Usage
 from antiphon.wire import json
 from antiphon.wire.anthropic import Anthropic
 from tests.wire import laws

@@ -8,9 +8,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from antiphon.completion import Choice, Completion
-from antiphon.errors import InternalServerError, RateLimitError
-from antiphon.events import (
+from antiphon.chat.answers import Choice, Completion
+from antiphon.chat.events import (
     End,
     Event,
     Finish,
@@ -21,7 +20,8 @@ from antiphon.events import (
     UsageUpdate,
     unfold,
 )
-from antiphon.types import Annotation, ChatRequest, Image, Message, Opaque, Reasoning, Text, ToolCall, Usage
+from antiphon.chat.messages import Annotation, ChatRequest, Image, Message, Opaque, Reasoning, Text, ToolCall, Usage
+from antiphon.errors import InternalServerError, RateLimitError
 from antiphon.wire import json
 from antiphon.wire.anthropic import Anthropic
 from tests.vendors import anthropic

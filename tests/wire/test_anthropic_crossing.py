@@ -13,8 +13,8 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antiphon.events import fold
-from antiphon.types import (
+from antiphon.chat.events import fold
+from antiphon.chat.messages import (
     ChatRequest,
     Loss,
     Message,

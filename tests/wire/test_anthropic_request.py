@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from antiphon.errors import BadRequestError
-from antiphon.types import (
+from antiphon.chat.messages import (
     Annotation,
     Audio,
     ChatRequest,
@@ -26,6 +25,7 @@ from antiphon.types import (
     ToolName,
     ToolResult,
 )
+from antiphon.errors import BadRequestError
 from antiphon.wire import json
 from antiphon.wire.anthropic import Anthropic
 

@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from antiphon.completion import Completion
-from antiphon.errors import APIError, RateLimitError, StreamError
-from antiphon.events import (
+from antiphon.chat.answers import Completion
+from antiphon.chat.events import (
     AudioDelta,
     End,
     Event,
@@ -26,7 +25,7 @@ from antiphon.events import (
     Wire,
     fold,
 )
-from antiphon.types import (
+from antiphon.chat.messages import (
     Annotation,
     ChatRequest,
     Image,
@@ -37,6 +36,7 @@ from antiphon.types import (
     ToolCall,
     Usage,
 )
+from antiphon.errors import APIError, RateLimitError, StreamError
 from antiphon.wire import json, sse
 from antiphon.wire.anthropic import Anthropic
 from tests.wire import laws

@@ -7,9 +7,9 @@ from zlib import crc32
 
 import pytest
 
+from antiphon.chat.events import End, Finish, fold, unfold
+from antiphon.chat.messages import ChatRequest, Message
 from antiphon.errors import BadRequestError, ResponseTooLargeError
-from antiphon.events import End, Finish, fold, unfold
-from antiphon.types import ChatRequest, Message
 from antiphon.wire import frames, json, sse
 from antiphon.wire.codec import Codec
 from antiphon.wire.ollama import Ollama

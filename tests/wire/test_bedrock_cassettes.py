@@ -10,10 +10,10 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from antiphon.completion import Completion
+from antiphon.chat.answers import Completion
+from antiphon.chat.events import fold, unfold
+from antiphon.chat.messages import ChatRequest
 from antiphon.errors import BadRequestError
-from antiphon.events import fold, unfold
-from antiphon.types import ChatRequest
 from antiphon.wire import frames, json
 from antiphon.wire.bedrock import Bedrock
 from tests import recordings

@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from antiphon.completion import Choice, Completion
-from antiphon.errors import RateLimitError
-from antiphon.events import (
+from antiphon.chat.answers import Choice, Completion
+from antiphon.chat.events import (
     End,
     Event,
     Finish,
@@ -19,8 +18,20 @@ from antiphon.events import (
     ToolCallDelta,
     UsageUpdate,
 )
+from antiphon.chat.messages import (
+    Annotation,
+    File,
+    Image,
+    Message,
+    Reasoning,
+    Text,
+    ToolCall,
+    ToolName,
+    ToolResult,
+    Usage,
+)
+from antiphon.errors import RateLimitError
 from antiphon.testing import Fault, Upstream
-from antiphon.types import Annotation, File, Image, Message, Reasoning, Text, ToolCall, ToolName, ToolResult, Usage
 from antiphon.wire.bedrock import Bedrock
 from tests.vendors import boto3, botocore
 

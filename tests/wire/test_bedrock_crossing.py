@@ -10,10 +10,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from antiphon.completion import Choice, Completion
-from antiphon.errors import APIError, BadRequestError, InternalServerError, PermissionDeniedError, RateLimitError
-from antiphon.events import fold
-from antiphon.types import (
+from antiphon.chat.answers import Choice, Completion
+from antiphon.chat.events import fold
+from antiphon.chat.messages import (
     Annotation,
     Audio,
     ChatRequest,
@@ -31,6 +30,7 @@ from antiphon.types import (
     ToolName,
     ToolResult,
 )
+from antiphon.errors import APIError, BadRequestError, InternalServerError, PermissionDeniedError, RateLimitError
 from antiphon.wire import json
 from antiphon.wire.bedrock import Bedrock
 from antiphon.wire.codec import Codec

@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from antiphon.completion import Completion
-from antiphon.errors import APITimeoutError, InternalServerError, RateLimitError, StreamError
-from antiphon.events import (
+from antiphon.chat.answers import Completion
+from antiphon.chat.events import (
     End,
     Event,
     Finish,
@@ -20,7 +19,8 @@ from antiphon.events import (
     UsageUpdate,
     fold,
 )
-from antiphon.types import ChatRequest, Image, Opaque, Reasoning, Refusal, Text, ToolCall, Usage
+from antiphon.chat.messages import ChatRequest, Image, Opaque, Reasoning, Refusal, Text, ToolCall, Usage
+from antiphon.errors import APITimeoutError, InternalServerError, RateLimitError, StreamError
 from antiphon.wire import frames, json
 from antiphon.wire.bedrock import Bedrock
 from tests.wire import laws

@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 import pytest
 
+from antiphon.chat.events import Event, fold, unfold
+from antiphon.chat.messages import ChatRequest
 from antiphon.errors import StreamError
-from antiphon.events import Event, fold, unfold
-from antiphon.types import ChatRequest
 from antiphon.wire.codec import Codec
 from antiphon.wire.ollama import Ollama
 from tests.wire import laws

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from antiphon.completion import Completion
-from antiphon.events import fold, unfold
-from antiphon.types import ChatRequest, Message
+from antiphon.chat.answers import Completion
+from antiphon.chat.events import fold, unfold
+from antiphon.chat.messages import ChatRequest, Message
 from antiphon.wire import json
 from antiphon.wire.cohere import Cohere
 from tests import recordings

@@ -8,9 +8,9 @@ from typing import Any
 import httpx
 import pytest
 
-from antiphon.completion import Choice, Completion
+from antiphon.chat.answers import Choice, Completion
+from antiphon.chat.messages import Annotation, Image, Message, Opaque, Reasoning, Text, ToolCall, Usage
 from antiphon.testing import Fault, Upstream
-from antiphon.types import Annotation, Image, Message, Opaque, Reasoning, Text, ToolCall, Usage
 from antiphon.wire import json
 from antiphon.wire.cohere import Cohere
 from tests.vendors import cohere

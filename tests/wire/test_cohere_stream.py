@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from antiphon.completion import Completion
-from antiphon.errors import APIError, AuthenticationError, NotFoundError, RateLimitError, StreamError
-from antiphon.events import (
+from antiphon.chat.answers import Completion
+from antiphon.chat.events import (
     AudioDelta,
     End,
     Event,
@@ -24,7 +23,8 @@ from antiphon.events import (
     UsageUpdate,
     fold,
 )
-from antiphon.types import Annotation, ChatRequest, Opaque, Reasoning, Refusal, Text, ToolCall, Usage
+from antiphon.chat.messages import Annotation, ChatRequest, Opaque, Reasoning, Refusal, Text, ToolCall, Usage
+from antiphon.errors import APIError, AuthenticationError, NotFoundError, RateLimitError, StreamError
 from antiphon.wire import json, sse
 from antiphon.wire.cohere import Cohere
 from tests.wire import laws

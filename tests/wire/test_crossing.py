@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from antiphon.completion import Choice, Completion
-from antiphon.events import fold, unfold
-from antiphon.types import (
+from antiphon.chat.answers import Choice, Completion
+from antiphon.chat.events import fold, unfold
+from antiphon.chat.messages import (
     Annotation,
     ChatRequest,
     File,

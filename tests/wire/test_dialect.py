@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antiphon.completion import Completion
+from antiphon.chat.answers import Completion
+from antiphon.chat.events import End, Event, Finish, TextDelta, fold, unfold
+from antiphon.chat.messages import ChatRequest, Message
 from antiphon.errors import APIError, BadRequestError, RateLimitError, StreamError
-from antiphon.events import End, Event, Finish, TextDelta, fold, unfold
 from antiphon.testing import Fault, Upstream
-from antiphon.types import ChatRequest, Message
 from antiphon.wire import json, sse
 from antiphon.wire.anthropic import Anthropic
 from antiphon.wire.bedrock import Bedrock

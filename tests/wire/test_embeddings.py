@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from antiphon import AsyncClient, Client
-from antiphon.embedding import EmbeddingRequest
+from antiphon.chat.embeddings import EmbeddingRequest
 from antiphon.errors import APIError, BadRequestError, InternalServerError, StreamError
 from antiphon.testing import Fault, Upstream, vector_of
 from antiphon.wire.embeddings import (

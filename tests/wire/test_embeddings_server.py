@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antiphon.embedding import Embedding, EmbeddingRequest, Embeddings, EmbeddingUsage
+from antiphon.chat.embeddings import Embedding, EmbeddingRequest, Embeddings, EmbeddingUsage
 from antiphon.errors import BadRequestError
 from antiphon.testing import vector_of
 from antiphon.wire import json

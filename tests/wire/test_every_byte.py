@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from antiphon.completion import Choice, Completion
-from antiphon.events import End, Event, Finish, TextDelta, unfold
-from antiphon.types import ChatRequest, Message, Reasoning, Text, ToolCall, Usage
+from antiphon.chat.answers import Choice, Completion
+from antiphon.chat.events import End, Event, Finish, TextDelta, unfold
+from antiphon.chat.messages import ChatRequest, Message, Reasoning, Text, ToolCall, Usage
 from antiphon.wire import json
 from antiphon.wire.anthropic import Anthropic
 from antiphon.wire.bedrock import Bedrock

@@ -11,10 +11,10 @@ from urllib.parse import urlsplit
 import pytest
 from pydantic import ValidationError
 
-from antiphon.completion import Completion
+from antiphon.chat.answers import Completion
+from antiphon.chat.events import fold, unfold
+from antiphon.chat.messages import ChatRequest
 from antiphon.errors import BadRequestError, NotFoundError
-from antiphon.events import fold, unfold
-from antiphon.types import ChatRequest
 from antiphon.wire import json
 from antiphon.wire.gemini import Gemini
 from tests import recordings

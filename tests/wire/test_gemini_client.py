@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from antiphon.completion import Choice, Completion
+from antiphon.chat.answers import Choice, Completion
+from antiphon.chat.messages import Annotation, ChatRequest, Message, Reasoning, Text, ToolCall, ToolResult, Usage
 from antiphon.testing import Answer, Fault, Upstream
-from antiphon.types import Annotation, ChatRequest, Message, Reasoning, Text, ToolCall, ToolResult, Usage
 from antiphon.wire import json
 from antiphon.wire.gemini import Gemini
 from tests.vendors import genai

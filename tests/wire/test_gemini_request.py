@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from antiphon.errors import APIError, BadRequestError
-from antiphon.types import (
+from antiphon.chat.messages import (
     Audio,
     ChatRequest,
     File,
@@ -24,6 +23,7 @@ from antiphon.types import (
     ToolName,
     ToolResult,
 )
+from antiphon.errors import APIError, BadRequestError
 from antiphon.wire import json
 from antiphon.wire.gemini import Gemini
 from tests.wire import laws

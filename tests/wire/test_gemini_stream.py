@@ -8,9 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from antiphon.completion import Choice, Completion
-from antiphon.errors import APIError, AuthenticationError, RateLimitError, ResponseTooLargeError, StreamError
-from antiphon.events import (
+from antiphon.chat.answers import Choice, Completion
+from antiphon.chat.events import (
     AudioDelta,
     End,
     Event,
@@ -24,7 +23,8 @@ from antiphon.events import (
     UsageUpdate,
     fold,
 )
-from antiphon.types import Annotation, Audio, ChatRequest, Image, Message, Opaque, Text, ToolCall, Usage
+from antiphon.chat.messages import Annotation, Audio, ChatRequest, Image, Message, Opaque, Text, ToolCall, Usage
+from antiphon.errors import APIError, AuthenticationError, RateLimitError, ResponseTooLargeError, StreamError
 from antiphon.wire import json, sse
 from antiphon.wire.gemini import Gemini
 from tests.wire import laws

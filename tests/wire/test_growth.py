@@ -13,9 +13,19 @@ from functools import partial
 
 import pytest
 
-from antiphon.completion import Choice, Completion
-from antiphon.events import AudioDelta, End, Event, MessageDelta, ReasoningDelta, Start, TextDelta, ToolCallDelta, fold
-from antiphon.types import (
+from antiphon.chat.answers import Choice, Completion
+from antiphon.chat.events import (
+    AudioDelta,
+    End,
+    Event,
+    MessageDelta,
+    ReasoningDelta,
+    Start,
+    TextDelta,
+    ToolCallDelta,
+    fold,
+)
+from antiphon.chat.messages import (
     Annotation,
     Audio,
     ChatRequest,

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from antiphon.chat.events import Event, UnknownEvent, fold, unfold
+from antiphon.chat.messages import ChatRequest, Message, ReasoningOptions, ResponseFormat, Tool, ToolName
 from antiphon.errors import APIError, BadRequestError, StreamError
-from antiphon.events import Event, UnknownEvent, fold, unfold
-from antiphon.types import ChatRequest, Message, ReasoningOptions, ResponseFormat, Tool, ToolName
 from antiphon.wire import json
 from antiphon.wire.responses import Responses
 from tests.wire import formats, garbage, laws

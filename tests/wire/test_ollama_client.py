@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from antiphon.completion import Choice, Completion
+from antiphon.chat.answers import Choice, Completion
+from antiphon.chat.messages import Image, Message, Reasoning, Text, ToolCall, ToolResult, Usage
 from antiphon.testing import Fault, Upstream
-from antiphon.types import Image, Message, Reasoning, Text, ToolCall, ToolResult, Usage
 from antiphon.wire import json
 from antiphon.wire.ollama import Ollama
 from tests.vendors import ollama

@@ -7,8 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from antiphon.errors import BadRequestError
-from antiphon.types import (
+from antiphon.chat.messages import (
     Audio,
     ChatRequest,
     Image,
@@ -23,6 +22,7 @@ from antiphon.types import (
     ToolName,
     ToolResult,
 )
+from antiphon.errors import BadRequestError
 from antiphon.wire import json
 from antiphon.wire.ollama import Ollama
 from antiphon.wire.openai_chat import OpenAIChat

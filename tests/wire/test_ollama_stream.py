@@ -7,16 +7,8 @@ from typing import Any
 
 import pytest
 
-from antiphon.completion import Completion
-from antiphon.errors import (
-    APIError,
-    InternalServerError,
-    NotFoundError,
-    RateLimitError,
-    ResponseTooLargeError,
-    StreamError,
-)
-from antiphon.events import (
+from antiphon.chat.answers import Completion
+from antiphon.chat.events import (
     End,
     Event,
     Finish,
@@ -30,7 +22,15 @@ from antiphon.events import (
     UsageUpdate,
     fold,
 )
-from antiphon.types import ChatRequest, Image, Opaque, Reasoning, Refusal, Text, ToolCall, Usage
+from antiphon.chat.messages import ChatRequest, Image, Opaque, Reasoning, Refusal, Text, ToolCall, Usage
+from antiphon.errors import (
+    APIError,
+    InternalServerError,
+    NotFoundError,
+    RateLimitError,
+    ResponseTooLargeError,
+    StreamError,
+)
 from antiphon.wire import json
 from antiphon.wire.ollama import Ollama
 from tests import recordings

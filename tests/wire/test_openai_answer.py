@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from antiphon import errors
-from antiphon.completion import Choice, Completion
-from antiphon.events import fold
-from antiphon.types import Annotation, Audio, ChatRequest, Message, Reasoning, Refusal, Text, ToolCall, Usage
+from antiphon.chat.answers import Choice, Completion
+from antiphon.chat.events import fold
+from antiphon.chat.messages import Annotation, Audio, ChatRequest, Message, Reasoning, Refusal, Text, ToolCall, Usage
 from antiphon.wire import json
 from antiphon.wire.openai_answer import decode_completion, decode_usage, encode_completion, encode_usage
 from antiphon.wire.openai_chat import OpenAIChat

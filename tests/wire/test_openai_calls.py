@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from antiphon.chat.messages import ToolCall
 from antiphon.errors import StreamError
-from antiphon.types import ToolCall
 from antiphon.wire.openai_calls import Calls
 from tests.wire.openai_chunks import answer, chunk
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from antiphon.completion import Completion
+from antiphon.chat.answers import Completion
+from antiphon.chat.events import fold
+from antiphon.chat.messages import ChatRequest
 from antiphon.errors import APIStatusError, StreamError
-from antiphon.events import fold
-from antiphon.types import ChatRequest
 from antiphon.wire import json
 from antiphon.wire.openai_chat import OpenAIChat
 from tests import recordings

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from antiphon.completion import Choice, Completion
+from antiphon.chat.answers import Choice, Completion
+from antiphon.chat.messages import Message, Reasoning, Text, Tool, ToolCall, Usage
 from antiphon.testing import Fault, Upstream
-from antiphon.types import Message, Reasoning, Text, Tool, ToolCall, Usage
 from antiphon.wire import json
 from antiphon.wire.openai_chat import OpenAIChat
 from tests.vendors import openai

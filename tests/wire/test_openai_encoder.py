@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from antiphon.errors import RateLimitError, StreamError
-from antiphon.events import (
+from antiphon.chat.events import (
     AudioDelta,
     End,
     Event,
@@ -25,7 +24,8 @@ from antiphon.events import (
     fold,
     unfold,
 )
-from antiphon.types import Audio, ChatRequest, Image, Opaque, Reasoning, Text, Usage
+from antiphon.chat.messages import Audio, ChatRequest, Image, Opaque, Reasoning, Text, Usage
+from antiphon.errors import RateLimitError, StreamError
 from tests.vendors import openai
 from tests.wire import laws
 from tests.wire.openai_chunks import (

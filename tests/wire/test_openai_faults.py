@@ -8,12 +8,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from antiphon.errors import APIError, ResponseTooLargeError, StreamError
-from antiphon.events import (
+from antiphon.chat.events import (
     End,
     fold,
 )
-from antiphon.types import ChatRequest
+from antiphon.chat.messages import ChatRequest
+from antiphon.errors import APIError, ResponseTooLargeError, StreamError
 from antiphon.wire import json
 from tests.wire import laws, openai_shapes
 from tests.wire.openai_chunks import (

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from antiphon.types import (
+from antiphon.chat.messages import (
     Audio,
     ChatRequest,
     File,

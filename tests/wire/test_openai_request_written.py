@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from antiphon.types import (
+from antiphon.chat.messages import (
     Annotation,
     Audio,
     ChatRequest,

@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from antiphon.completion import Completion
-from antiphon.errors import StreamError
-from antiphon.events import (
+from antiphon.chat.answers import Completion
+from antiphon.chat.events import (
     End,
     Finish,
     MessageDelta,
@@ -18,7 +17,8 @@ from antiphon.events import (
     UnknownEvent,
     fold,
 )
-from antiphon.types import Annotation, Audio, Message, Opaque, Reasoning, Refusal, Text, Usage
+from antiphon.chat.messages import Annotation, Audio, Message, Opaque, Reasoning, Refusal, Text, Usage
+from antiphon.errors import StreamError
 from antiphon.wire.openai_stream import StreamDecoder
 from tests.wire import laws, openai_shapes
 from tests.wire.openai_chunks import (

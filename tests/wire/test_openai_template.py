@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from antiphon.events import Event, ReasoningDelta, TextDelta, ToolCallDelta
+from antiphon.chat.events import Event, ReasoningDelta, TextDelta, ToolCallDelta
 from antiphon.wire import json
 from antiphon.wire.openai_stream import StreamDecoder
 from antiphon.wire.openai_template import Template

@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antiphon.completion import Choice, Completion
-from antiphon.errors import APIError, BadRequestError, RateLimitError
-from antiphon.events import (
+from antiphon.chat.answers import Choice, Completion
+from antiphon.chat.events import (
     AudioDelta,
     End,
     Event,
@@ -24,8 +23,9 @@ from antiphon.events import (
     UsageUpdate,
     unfold,
 )
+from antiphon.chat.messages import ChatRequest, Message, Part, Reasoning, Refusal, Text, ToolCall, Usage
+from antiphon.errors import APIError, BadRequestError, RateLimitError
 from antiphon.testing import Fault, Upstream
-from antiphon.types import ChatRequest, Message, Part, Reasoning, Refusal, Text, ToolCall, Usage
 from antiphon.wire import json
 from antiphon.wire.openai_chat import OpenAIChat
 from antiphon.wire.openai_text import MAX_TOKENS, OpenAIText

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antiphon.types import Patch
+from antiphon.chat.messages import Patch
 from antiphon.wire import json, patch
 from tests.wire import laws
 

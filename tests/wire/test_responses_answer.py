@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from antiphon.completion import Choice, Completion
+from antiphon.chat.answers import Choice, Completion
+from antiphon.chat.events import fold
+from antiphon.chat.messages import ChatRequest, FinishReason, Message, Reasoning, Text, ToolCall, Usage
 from antiphon.errors import APIError, BadRequestError, InternalServerError, RateLimitError, StreamError
-from antiphon.events import fold
-from antiphon.types import ChatRequest, FinishReason, Message, Reasoning, Text, ToolCall, Usage
 from antiphon.wire import json
 from antiphon.wire.responses import Responses
 from tests.wire import laws

@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from antiphon.completion import Choice, Completion
-from antiphon.events import End, Event, Finish, Start, TextDelta, ToolCallDelta, UsageUpdate, unfold
-from antiphon.testing import Fault, Upstream
-from antiphon.types import (
+from antiphon.chat.answers import Choice, Completion
+from antiphon.chat.events import End, Event, Finish, Start, TextDelta, ToolCallDelta, UsageUpdate, unfold
+from antiphon.chat.messages import (
     Annotation,
     ChatRequest,
     Image,
@@ -26,6 +25,7 @@ from antiphon.types import (
     ToolResult,
     Usage,
 )
+from antiphon.testing import Fault, Upstream
 from antiphon.wire.responses import Responses
 from tests.vendors import openai
 from tests.wire import laws

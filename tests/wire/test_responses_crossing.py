@@ -9,9 +9,9 @@ from typing import Any
 
 from hypothesis import assume, given
 
-from antiphon.completion import Completion
-from antiphon.events import fold, unfold
-from antiphon.types import (
+from antiphon.chat.answers import Completion
+from antiphon.chat.events import fold, unfold
+from antiphon.chat.messages import (
     ChatRequest,
     File,
     Image,

@@ -7,8 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from antiphon.errors import BadRequestError
-from antiphon.types import (
+from antiphon.chat.messages import (
     Annotation,
     Audio,
     ChatRequest,
@@ -25,6 +24,7 @@ from antiphon.types import (
     ToolCall,
     ToolResult,
 )
+from antiphon.errors import BadRequestError
 from antiphon.wire import json
 from antiphon.wire.responses import Responses
 from tests.wire.responses_values import plain

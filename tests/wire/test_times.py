@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antiphon.completion import Choice, Completion
-from antiphon.events import unfold
-from antiphon.types import ChatRequest, Message, Text
+from antiphon.chat.answers import Choice, Completion
+from antiphon.chat.events import unfold
+from antiphon.chat.messages import ChatRequest, Message, Text
 from antiphon.wire.anthropic import Anthropic
 from antiphon.wire.bedrock import Bedrock
 from antiphon.wire.codec import Dialect, ListedModel

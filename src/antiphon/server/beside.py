@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, TypeAlias
 
+from antiphon.chat.embeddings import EmbeddingRequest
+from antiphon.chat.messages import ChatRequest
 from antiphon.core import Model
-from antiphon.embedding import EmbeddingRequest
 from antiphon.errors import BadRequestError, NotFoundError
 from antiphon.server.chat import decoded
 from antiphon.server.exchange import Exchange, Receive, Scope, Send
 from antiphon.server.gateway import Gateway
 from antiphon.threads import computed, in_thread
-from antiphon.types import ChatRequest
 from antiphon.wire import json, read
 from antiphon.wire.codec import Dialect, TokenCounter
 from antiphon.wire.embeddings import EmbeddingDialect

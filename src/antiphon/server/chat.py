@@ -7,16 +7,16 @@ from contextlib import aclosing
 from functools import partial
 from typing import Any, TypeVar
 
-from antiphon.completion import REQUEST_IDS
+from antiphon.chat.answers import REQUEST_IDS
+from antiphon.chat.events import End, fold
+from antiphon.chat.messages import ChatRequest, Opaque, Part
 from antiphon.core import Prepared
 from antiphon.errors import APIError, BadRequestError
-from antiphon.events import End, fold
 from antiphon.server.exchange import NEVER, Exchange, Receive, Scope, Send
 from antiphon.server.faults import told
 from antiphon.server.fields import relayed
 from antiphon.server.gateway import Gateway
 from antiphon.threads import LARGE, computed
-from antiphon.types import ChatRequest, Opaque, Part
 from antiphon.wire import json, read
 from antiphon.wire.codec import Dialect, Encoder
 

@@ -8,9 +8,10 @@ from functools import partial
 
 import anyio
 
+from antiphon.chat.embeddings import EmbeddingRequest, Embeddings
+from antiphon.chat.messages import ChatRequest
 from antiphon.config import Config, Limits
 from antiphon.core import Core, Model, Prepared
-from antiphon.embedding import EmbeddingRequest, Embeddings
 from antiphon.errors import BadRequestError
 from antiphon.handler import Handler
 from antiphon.server.exchange import Exchange
@@ -18,7 +19,6 @@ from antiphon.server.faults import no_room, overloaded
 from antiphon.server.model_lists import ModelLists
 from antiphon.threads import in_thread
 from antiphon.transport import Transport
-from antiphon.types import ChatRequest
 
 __all__ = ["Gateway"]
 

@@ -12,9 +12,9 @@ from typing import Any, Protocol
 
 import msgspec
 
+from antiphon.chat.messages import Usage
 from antiphon.server.exchange import Exchange
 from antiphon.server.fields import MAX_ID, one_line
-from antiphon.types import Usage
 
 __all__ = ["AccessLog", "line"]
 

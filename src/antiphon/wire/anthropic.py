@@ -14,9 +14,9 @@ from typing import Any
 
 import msgspec
 
-from antiphon.completion import Completion
+from antiphon.chat.answers import Completion
+from antiphon.chat.messages import ChatRequest, Loss
 from antiphon.errors import APIError
-from antiphon.types import ChatRequest, Loss
 from antiphon.wire import json, read
 from antiphon.wire.anthropic_answer import (
     decode_completion,

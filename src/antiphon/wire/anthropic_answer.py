@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from antiphon.completion import Choice, Completion
+from antiphon.chat.answers import Choice, Completion
+from antiphon.chat.messages import FinishReason, Message, Usage
 from antiphon.errors import APIError, StreamError
-from antiphon.types import FinishReason, Message, Usage
 from antiphon.wire import json, patch, read
 from antiphon.wire.anthropic_message import NOTES, Writer, decode_message
 from antiphon.wire.status import RETRYABLE, http_status

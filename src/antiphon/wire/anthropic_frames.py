@@ -16,8 +16,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from antiphon.errors import APIError
-from antiphon.events import (
+from antiphon.chat.events import (
     End,
     Event,
     Finish,
@@ -29,7 +28,8 @@ from antiphon.events import (
     UnknownEvent,
     UsageUpdate,
 )
-from antiphon.types import Usage
+from antiphon.chat.messages import Usage
+from antiphon.errors import APIError
 from antiphon.wire import json, patch, sse
 from antiphon.wire.anthropic_answer import encode_usage, error_object, message_object, stop_reason
 from antiphon.wire.anthropic_message import NAME, NOTES, Writer, encode_citation

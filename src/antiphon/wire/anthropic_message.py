@@ -25,7 +25,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, TypeAlias
 
-from antiphon.types import (
+from antiphon.chat.messages import (
     Annotation,
     Audio,
     File,

@@ -23,7 +23,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from antiphon.types import (
+from antiphon.chat.messages import (
     ChatRequest,
     Loss,
     Opaque,

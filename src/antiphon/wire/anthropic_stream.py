@@ -22,8 +22,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from antiphon.errors import BadRequestError, StreamError
-from antiphon.events import (
+from antiphon.chat.events import (
     End,
     Event,
     Finish,
@@ -36,7 +35,8 @@ from antiphon.events import (
     UsageUpdate,
     Wire,
 )
-from antiphon.types import Reasoning, Text, ToolCall, Usage
+from antiphon.chat.messages import Reasoning, Text, ToolCall, Usage
+from antiphon.errors import BadRequestError, StreamError
 from antiphon.wire import json, sse
 from antiphon.wire.anthropic_answer import (
     decode_usage,

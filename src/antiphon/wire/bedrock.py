@@ -16,10 +16,10 @@ from urllib.parse import quote, unquote
 
 import msgspec
 
-from antiphon.completion import Completion
+from antiphon.chat.answers import Completion
+from antiphon.chat.events import Event
+from antiphon.chat.messages import ChatRequest, Loss
 from antiphon.errors import APIError
-from antiphon.events import Event
-from antiphon.types import ChatRequest, Loss
 from antiphon.wire import json, read
 from antiphon.wire.bedrock_answer import (
     decode_completion,

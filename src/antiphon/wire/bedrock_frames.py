@@ -16,8 +16,7 @@ import functools
 from collections.abc import Iterator
 from typing import Any, TypeAlias
 
-from antiphon.errors import APIError
-from antiphon.events import (
+from antiphon.chat.events import (
     End,
     Event,
     Finish,
@@ -30,7 +29,8 @@ from antiphon.events import (
     UnknownEvent,
     UsageUpdate,
 )
-from antiphon.types import Usage
+from antiphon.chat.messages import Usage
+from antiphon.errors import APIError
 from antiphon.wire import frames, json, patch
 from antiphon.wire.bedrock_answer import encode_usage, error_type, stop_reason
 from antiphon.wire.bedrock_message import NAME, NOTES, Writer, encode_citation

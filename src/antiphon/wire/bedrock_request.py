@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from antiphon.types import (
+from antiphon.chat.messages import (
     ChatRequest,
     Loss,
     Opaque,

@@ -24,8 +24,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from antiphon.errors import BadRequestError, StreamError
-from antiphon.events import (
+from antiphon.chat.events import (
     End,
     Event,
     Finish,
@@ -39,7 +38,8 @@ from antiphon.events import (
     UsageUpdate,
     Wire,
 )
-from antiphon.types import Patch
+from antiphon.chat.messages import Patch
+from antiphon.errors import BadRequestError, StreamError
 from antiphon.wire import frames, json
 from antiphon.wire.bedrock_answer import (
     ENDING,

@@ -11,10 +11,10 @@ from typing import Protocol, overload, runtime_checkable
 
 import msgspec
 
-from antiphon.completion import Completion
+from antiphon.chat.answers import Completion
+from antiphon.chat.events import Event
+from antiphon.chat.messages import ChatRequest, Loss
 from antiphon.errors import APIError
-from antiphon.events import Event
-from antiphon.types import ChatRequest, Loss
 
 __all__ = [
     "Codec",

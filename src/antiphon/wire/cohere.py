@@ -13,9 +13,9 @@ from typing import Any
 
 import msgspec
 
-from antiphon.completion import Completion
+from antiphon.chat.answers import Completion
+from antiphon.chat.messages import ChatRequest
 from antiphon.errors import APIError
-from antiphon.types import ChatRequest
 from antiphon.wire import json, read
 from antiphon.wire.codec import Decoder, Encoder, Headers, HTTPReply, HTTPRequest, ListedModel
 from antiphon.wire.cohere_answer import decode_completion, encode_completion, error_inside, error_object

@@ -17,7 +17,7 @@ import binascii
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, TypeAlias
 
-from antiphon.types import (
+from antiphon.chat.messages import (
     Annotation,
     Audio,
     File,

@@ -15,7 +15,16 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from antiphon.types import ChatRequest, Loss, Opaque, ReasoningOptions, ResponseFormat, Tool, ToolName, lost_extra
+from antiphon.chat.messages import (
+    ChatRequest,
+    Loss,
+    Opaque,
+    ReasoningOptions,
+    ResponseFormat,
+    Tool,
+    ToolName,
+    lost_extra,
+)
 from antiphon.wire import json, patch, read
 from antiphon.wire.cohere_message import NAME, NOTES, Writer, decode_message
 from antiphon.wire.node import foreign

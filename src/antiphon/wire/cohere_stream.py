@@ -16,8 +16,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from antiphon.errors import APIError, BadRequestError, StreamError
-from antiphon.events import (
+from antiphon.chat.events import (
     End,
     Event,
     Finish,
@@ -30,7 +29,8 @@ from antiphon.events import (
     UsageUpdate,
     Wire,
 )
-from antiphon.types import ToolCall, Usage
+from antiphon.chat.messages import ToolCall, Usage
+from antiphon.errors import APIError, BadRequestError, StreamError
 from antiphon.wire import json, read, sse
 from antiphon.wire import patch as patches
 from antiphon.wire.cohere_answer import (

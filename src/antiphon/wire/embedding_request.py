@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 from urllib.parse import unquote
 
-from antiphon.embedding import EmbeddingRequest, InputType
+from antiphon.chat.embeddings import EmbeddingRequest, InputType
 from antiphon.wire import json, read
 
 __all__ = ["decode_gemini", "decode_named"]

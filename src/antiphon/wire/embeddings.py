@@ -19,9 +19,9 @@ from urllib.parse import quote
 
 import msgspec
 
-from antiphon.embedding import Embedding, EmbeddingRequest, Embeddings, EmbeddingUsage
+from antiphon.chat.embeddings import Embedding, EmbeddingRequest, Embeddings, EmbeddingUsage
+from antiphon.chat.messages import Loss, lost_extra
 from antiphon.errors import APIError
-from antiphon.types import Loss, lost_extra
 from antiphon.wire import json, read
 from antiphon.wire.codec import HTTPRequest, RequestEach
 from antiphon.wire.embedding_request import decode_gemini, decode_named

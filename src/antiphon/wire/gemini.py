@@ -15,9 +15,9 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 import msgspec
 
-from antiphon.completion import Completion
+from antiphon.chat.answers import Completion
+from antiphon.chat.messages import ChatRequest
 from antiphon.errors import APIError
-from antiphon.types import ChatRequest
 from antiphon.wire import json, read
 from antiphon.wire.codec import Decoder, Encoder, Headers, HTTPReply, HTTPRequest, ListedModel
 from antiphon.wire.gemini_answer import decode_completion, decode_error, encode_completion, encode_error, error_inside

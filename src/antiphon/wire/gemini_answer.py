@@ -17,9 +17,9 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from antiphon.completion import Choice, Completion
+from antiphon.chat.answers import Choice, Completion
+from antiphon.chat.messages import Annotation, FinishReason, Message, Part, Text, ToolCall, Usage
 from antiphon.errors import APIError, AuthenticationError, StreamError
-from antiphon.types import Annotation, FinishReason, Message, Part, Text, ToolCall, Usage
 from antiphon.wire import json, patch, read
 from antiphon.wire.codec import Headers
 from antiphon.wire.gemini_message import NAME, NOTES, Ids, Writer, decode_content

@@ -16,9 +16,8 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from antiphon.completion import Choice
-from antiphon.errors import APIError
-from antiphon.events import (
+from antiphon.chat.answers import Choice
+from antiphon.chat.events import (
     AudioDelta,
     End,
     Event,
@@ -32,7 +31,8 @@ from antiphon.events import (
     UnknownEvent,
     UsageUpdate,
 )
-from antiphon.types import Audio, Message, Opaque, Part, Reasoning, Text, ToolCall, Usage
+from antiphon.chat.messages import Audio, Message, Opaque, Part, Reasoning, Text, ToolCall, Usage
+from antiphon.errors import APIError
 from antiphon.wire import json, patch, sse
 from antiphon.wire.gemini_answer import encode_candidate, encode_error, encode_head, encode_usage
 from antiphon.wire.gemini_message import NAME

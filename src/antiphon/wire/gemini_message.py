@@ -25,7 +25,7 @@ import re
 from collections.abc import Callable
 from typing import Any, ClassVar, TypeAlias
 
-from antiphon.types import (
+from antiphon.chat.messages import (
     Audio,
     File,
     Image,

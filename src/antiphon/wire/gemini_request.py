@@ -21,7 +21,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from antiphon.types import (
+from antiphon.chat.messages import (
     ChatRequest,
     Loss,
     Opaque,

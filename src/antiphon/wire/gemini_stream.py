@@ -22,8 +22,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from antiphon.errors import BadRequestError, ResponseTooLargeError, StreamError
-from antiphon.events import (
+from antiphon.chat.events import (
     End,
     Event,
     Finish,
@@ -36,7 +35,8 @@ from antiphon.events import (
     UsageUpdate,
     Wire,
 )
-from antiphon.types import Annotation, Opaque, Part, Patch, Reasoning, Text, ToolCall, Usage
+from antiphon.chat.messages import Annotation, Opaque, Part, Patch, Reasoning, Text, ToolCall, Usage
+from antiphon.errors import BadRequestError, ResponseTooLargeError, StreamError
 from antiphon.wire import json, read, sse
 from antiphon.wire.codec import Decoder
 from antiphon.wire.gemini_answer import (

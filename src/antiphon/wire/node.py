@@ -7,7 +7,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 
 import msgspec
 
-from antiphon.events import (
+from antiphon.chat.events import (
     AudioDelta,
     Event,
     PartAdded,
@@ -17,7 +17,7 @@ from antiphon.events import (
     ToolCallDelta,
     Wire,
 )
-from antiphon.types import (
+from antiphon.chat.messages import (
     Extra,
     Form,
     Loss,

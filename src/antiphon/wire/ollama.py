@@ -14,10 +14,10 @@ from typing import Any
 
 import msgspec
 
-from antiphon.completion import Completion
+from antiphon.chat.answers import Completion
+from antiphon.chat.events import Event
+from antiphon.chat.messages import ChatRequest
 from antiphon.errors import APIError
-from antiphon.events import Event
-from antiphon.types import ChatRequest
 from antiphon.wire import json, read
 from antiphon.wire.codec import Decoder, Encoder, Headers, HTTPReply, HTTPRequest, ListedModel
 from antiphon.wire.listing import listed_models

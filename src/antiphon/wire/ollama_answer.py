@@ -12,9 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from antiphon.completion import Choice, Completion
-from antiphon.errors import APIError, StreamError
-from antiphon.events import (
+from antiphon.chat.answers import Choice, Completion
+from antiphon.chat.events import (
     Event,
     Finish,
     MessageDelta,
@@ -25,7 +24,8 @@ from antiphon.events import (
     ToolCallDelta,
     UsageUpdate,
 )
-from antiphon.types import FinishReason, Image, Message, Text, ToolCall, Usage
+from antiphon.chat.messages import FinishReason, Image, Message, Text, ToolCall, Usage
+from antiphon.errors import APIError, StreamError
 from antiphon.wire import json, patch, read
 from antiphon.wire.ollama_message import NOTES, Calls, Writer, call_object, decode_message
 from antiphon.wire.status import words

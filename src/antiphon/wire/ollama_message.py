@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
-from antiphon.types import (
+from antiphon.chat.messages import (
     Audio,
     File,
     Image,

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from antiphon.types import ChatRequest, Loss, Opaque, ReasoningOptions, ResponseFormat, Tool, lost_extra
+from antiphon.chat.messages import ChatRequest, Loss, Opaque, ReasoningOptions, ResponseFormat, Tool, lost_extra
 from antiphon.wire import json, patch, read
 from antiphon.wire.node import foreign
 from antiphon.wire.ollama_message import NAME, NOTES, Calls, Writer, decode_message

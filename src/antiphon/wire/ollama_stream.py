@@ -13,8 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from antiphon.errors import APIError, BadRequestError, StreamError
-from antiphon.events import (
+from antiphon.chat.events import (
     End,
     Event,
     Finish,
@@ -28,7 +27,8 @@ from antiphon.events import (
     UsageUpdate,
     Wire,
 )
-from antiphon.types import Image, Message, Patch, Reasoning, Text, ToolCall, Usage
+from antiphon.chat.messages import Image, Message, Patch, Reasoning, Text, ToolCall, Usage
+from antiphon.errors import APIError, BadRequestError, StreamError
 from antiphon.wire import json, ndjson, patch
 from antiphon.wire.node import call_input, growing
 from antiphon.wire.ollama_answer import (

@@ -10,9 +10,9 @@ from typing import Any, cast
 
 import msgspec
 
-from antiphon.completion import Choice, Completion, choice_to_dict, usage_to_dict
+from antiphon.chat.answers import Choice, Completion, choice_to_dict, usage_to_dict
+from antiphon.chat.messages import FinishReason, Message, Refusal, Text, ToolCall, Usage
 from antiphon.errors import APIError, StreamError
-from antiphon.types import FinishReason, Message, Refusal, Text, ToolCall, Usage
 from antiphon.wire import json, patch, read
 from antiphon.wire.openai_message import (
     decode_message,

@@ -17,9 +17,9 @@ from urllib.parse import quote
 
 import msgspec
 
-from antiphon.completion import Completion
+from antiphon.chat.answers import Completion
+from antiphon.chat.messages import ChatRequest, File, Loss, Message, Part, ToolResult
 from antiphon.errors import APIError, StreamError
-from antiphon.types import ChatRequest, File, Loss, Message, Part, ToolResult
 from antiphon.wire import json, read
 from antiphon.wire.codec import Decoder, Encoder, Headers, HTTPReply, HTTPRequest, ListedModel
 from antiphon.wire.listing import listed_models, openai_model, openai_models

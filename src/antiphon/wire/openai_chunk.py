@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, TypeAlias
 
-from antiphon.completion import audio_to_dict
-from antiphon.events import (
+from antiphon.chat.answers import audio_to_dict
+from antiphon.chat.events import (
     AudioDelta,
     End,
     Event,
@@ -26,7 +26,7 @@ from antiphon.events import (
     UnknownEvent,
     UsageUpdate,
 )
-from antiphon.types import Audio, Opaque, Part, Reasoning, Text
+from antiphon.chat.messages import Audio, Opaque, Part, Reasoning, Text
 from antiphon.wire import json
 from antiphon.wire.openai_answer import encode_usage
 from antiphon.wire.openai_message import NAME, encode_annotation, own_extra

@@ -14,8 +14,8 @@ from typing import Any, TypeAlias, cast
 
 import msgspec
 
-from antiphon.completion import annotation_to_dict, assistant_to_dict, call_to_dict
-from antiphon.types import (
+from antiphon.chat.answers import annotation_to_dict, assistant_to_dict, call_to_dict
+from antiphon.chat.messages import (
     Annotation,
     Audio,
     File,

@@ -15,8 +15,7 @@ from typing import Any, TypeGuard, TypeVar, cast
 
 import msgspec
 
-from antiphon.errors import BadRequestError
-from antiphon.types import (
+from antiphon.chat.messages import (
     ChatRequest,
     Loss,
     Message,
@@ -29,6 +28,7 @@ from antiphon.types import (
     ToolResult,
     lost_extra,
 )
+from antiphon.errors import BadRequestError
 from antiphon.wire import json, patch, read
 from antiphon.wire.node import foreign
 from antiphon.wire.openai_message import (

@@ -20,8 +20,7 @@ from typing import Any
 
 import msgspec
 
-from antiphon.errors import APIError, BadRequestError, StreamError
-from antiphon.events import (
+from antiphon.chat.events import (
     AudioDelta,
     End,
     Event,
@@ -37,7 +36,8 @@ from antiphon.events import (
     UsageUpdate,
     Wire,
 )
-from antiphon.types import Reasoning, Text, Usage
+from antiphon.chat.messages import Reasoning, Text, Usage
+from antiphon.errors import APIError, BadRequestError, StreamError
 from antiphon.wire import json, patch, read, sse
 from antiphon.wire.openai_answer import decode_usage, error_inside, error_object, fault_of, finish_reason
 from antiphon.wire.openai_calls import Calls

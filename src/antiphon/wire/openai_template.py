@@ -13,8 +13,8 @@ from typing import Any
 
 import msgspec
 
-from antiphon.events import Event, MessageDelta, ReasoningDelta, TextDelta, ToolCallDelta, Wire
-from antiphon.types import Patch
+from antiphon.chat.events import Event, MessageDelta, ReasoningDelta, TextDelta, ToolCallDelta, Wire
+from antiphon.chat.messages import Patch
 from antiphon.wire import json
 from antiphon.wire.openai_message import NAME
 

@@ -14,10 +14,10 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from antiphon.completion import Completion
+from antiphon.chat.answers import Completion
+from antiphon.chat.events import End, Event, Finish, RefusalDelta, Start, TextDelta, UsageUpdate, unfold
+from antiphon.chat.messages import ChatRequest, Message, Usage
 from antiphon.errors import APIError, BadRequestError
-from antiphon.events import End, Event, Finish, RefusalDelta, Start, TextDelta, UsageUpdate, unfold
-from antiphon.types import ChatRequest, Message, Usage
 from antiphon.wire import json, read, sse
 from antiphon.wire.codec import Encoder, HTTPReply, ListedModel
 from antiphon.wire.listing import openai_model, openai_models

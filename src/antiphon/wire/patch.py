@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from antiphon.types import Patch
+from antiphon.chat.messages import Patch
 from antiphon.wire.json import is_array, is_object, same
 
 __all__ = ["apply", "diff"]

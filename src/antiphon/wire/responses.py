@@ -13,9 +13,9 @@ from typing import Any
 
 import msgspec
 
-from antiphon.completion import Completion
+from antiphon.chat.answers import Completion
+from antiphon.chat.messages import ChatRequest
 from antiphon.errors import APIError
-from antiphon.types import ChatRequest
 from antiphon.wire import json, read
 from antiphon.wire.codec import Decoder, Encoder, Headers, HTTPReply, HTTPRequest, ListedModel
 from antiphon.wire.listing import listed_models, openai_model, openai_models, token_count

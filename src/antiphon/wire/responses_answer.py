@@ -14,9 +14,9 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, TypeGuard
 
-from antiphon.completion import Choice, Completion
+from antiphon.chat.answers import Choice, Completion
+from antiphon.chat.messages import FinishReason, Message, Part, Refusal, ToolCall, Usage
 from antiphon.errors import APIError, StreamError
-from antiphon.types import FinishReason, Message, Part, Refusal, ToolCall, Usage
 from antiphon.wire import json, patch, read
 from antiphon.wire.responses_message import NOTES, Writer, decode_output
 from antiphon.wire.status import RETRYABLE, excerpt, words

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, TypeAlias, TypeVar
 
 import msgspec
 
-from antiphon.types import Audio, File, Image, Loss, Opaque, Part, Refusal, Text, lost_extra
+from antiphon.chat.messages import Audio, File, Image, Loss, Opaque, Part, Refusal, Text, lost_extra
 from antiphon.wire import json, patch, read
 from antiphon.wire.node import Notes, foreign
 

@@ -16,9 +16,8 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from antiphon.completion import Choice, Completion
-from antiphon.errors import APIError
-from antiphon.events import (
+from antiphon.chat.answers import Choice, Completion
+from antiphon.chat.events import (
     AudioDelta,
     End,
     Event,
@@ -34,7 +33,8 @@ from antiphon.events import (
     UsageUpdate,
     unfold,
 )
-from antiphon.types import Message, Opaque, Patch, Reasoning, Refusal, Text, ToolCall, Usage
+from antiphon.chat.messages import Message, Opaque, Patch, Reasoning, Refusal, Text, ToolCall, Usage
+from antiphon.errors import APIError
 from antiphon.wire import json, patch, sse
 from antiphon.wire.responses_answer import encode_completion, error_fields, response_object
 from antiphon.wire.responses_message import CALL_TYPES, NAME, Writer, made_id

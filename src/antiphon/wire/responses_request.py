@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from antiphon.types import (
+from antiphon.chat.messages import (
     ChatRequest,
     Loss,
     Message,

@@ -20,8 +20,7 @@ from typing import Any, ClassVar, TypeAlias
 
 import msgspec
 
-from antiphon.errors import BadRequestError, StreamError
-from antiphon.events import (
+from antiphon.chat.events import (
     End,
     Event,
     Finish,
@@ -35,7 +34,8 @@ from antiphon.events import (
     UsageUpdate,
     Wire,
 )
-from antiphon.types import Patch, Reasoning, Refusal, Text, ToolCall, Usage
+from antiphon.chat.messages import Patch, Reasoning, Refusal, Text, ToolCall, Usage
+from antiphon.errors import BadRequestError, StreamError
 from antiphon.wire import json, read, sse
 from antiphon.wire.responses_answer import decode_completion, error_inside
 from antiphon.wire.responses_message import BREAK, CALLS, NAME, decode_output

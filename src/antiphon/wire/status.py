@@ -11,7 +11,7 @@ import re
 import time
 from datetime import UTC
 
-from antiphon.completion import REQUEST_IDS
+from antiphon.chat.answers import REQUEST_IDS
 from antiphon.errors import KINDS, APIError, APIStatusError, APITimeoutError, BadRequestError, error_class
 from antiphon.wire import json
 from antiphon.wire.codec import Headers, HTTPReply

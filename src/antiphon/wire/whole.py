@@ -10,10 +10,10 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from antiphon.completion import Choice, Completion
+from antiphon.chat.answers import Choice, Completion
+from antiphon.chat.events import End, Event, UsageUpdate, unfold
+from antiphon.chat.messages import Part, Reasoning, Refusal, Text
 from antiphon.errors import BadRequestError, ResponseTooLargeError, StreamError
-from antiphon.events import End, Event, UsageUpdate, unfold
-from antiphon.types import Part, Reasoning, Refusal, Text
 from antiphon.wire import json
 from antiphon.wire.codec import Decoder
 from antiphon.wire.status import excerpt

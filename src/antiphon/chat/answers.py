@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from antiphon.types import (
+from antiphon.chat.messages import (
     Annotation,
     Audio,
     Extra,

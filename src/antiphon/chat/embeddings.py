@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
-from antiphon.types import Loss, Node
+from antiphon.chat.messages import Loss, Node
 
 __all__ = ["Embedding", "EmbeddingRequest", "EmbeddingUsage", "Embeddings", "InputType"]
 

@@ -21,9 +21,9 @@ from typing import Any, TypeAlias, final
 
 import msgspec
 
-from antiphon.completion import Choice, Completion
-from antiphon.growing_extra import GrowingExtra
-from antiphon.types import (
+from antiphon.chat.answers import Choice, Completion
+from antiphon.chat.growing_extra import GrowingExtra
+from antiphon.chat.messages import (
     Annotation,
     Audio,
     Extra,

@@ -19,7 +19,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from antiphon.events import End, Event, ReasoningDelta, TextDelta
+from antiphon.chat.events import End, Event, ReasoningDelta, TextDelta
 
 __all__ = ["ThinkTags", "ThoughtSplitter", "split_thoughts"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeGuard
 
-from antiphon.types import Extra
+from antiphon.chat.messages import Extra
 
 __all__ = ["GrowingExtra"]
 

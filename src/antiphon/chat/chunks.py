@@ -12,8 +12,8 @@ from typing import TypeAlias
 
 import msgspec
 
-from antiphon.completion import ChunkChoice, CompletionChunk, Delta, FunctionDelta, ToolCallChunk
-from antiphon.events import (
+from antiphon.chat.answers import ChunkChoice, CompletionChunk, Delta, FunctionDelta, ToolCallChunk
+from antiphon.chat.events import (
     AudioDelta,
     End,
     Event,
@@ -28,7 +28,7 @@ from antiphon.events import (
     UnknownEvent,
     UsageUpdate,
 )
-from antiphon.types import Audio, FinishReason, Loss, Usage
+from antiphon.chat.messages import Audio, FinishReason, Loss, Usage
 
 __all__ = ["Chunker"]
 

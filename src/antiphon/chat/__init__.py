@@ -1,0 +1,1 @@
+"""The vocabulary: messages, requests, events, answers, chunks, usage, losses."""
