@@ -6,14 +6,14 @@ import struct
 
 from antiphon.chat.events import MessageDelta, Start, TextDelta
 from antiphon.chat.messages import ChatRequest, Message
-from antiphon.wire.anthropic import Anthropic
-from antiphon.wire.bedrock import Bedrock
-from antiphon.wire.codec import Codec, Decoder, Encoder
-from antiphon.wire.cohere import Cohere
-from antiphon.wire.gemini import Gemini
-from antiphon.wire.ollama import Ollama
-from antiphon.wire.openai_chat import OpenAIChat
-from antiphon.wire.responses import Responses
+from antiphon.formats.anthropic import Anthropic
+from antiphon.formats.bedrock import Bedrock
+from antiphon.formats.codec import Codec, Decoder, Encoder
+from antiphon.formats.cohere import Cohere
+from antiphon.formats.gemini import Gemini
+from antiphon.formats.ollama import Ollama
+from antiphon.formats.openai_chat import OpenAIChat
+from antiphon.formats.responses import Responses
 from benchmarks.upstream import frame
 
 __all__ = ["FORMATS", "decoder", "encoder", "frames", "head", "text_of"]

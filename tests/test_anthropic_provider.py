@@ -10,8 +10,8 @@ import pytest
 from antiphon import Client
 from antiphon.chat.messages import Message, Reasoning, Text
 from antiphon.errors import APIError, BadRequestError, InternalServerError
+from antiphon.formats.anthropic import Anthropic
 from antiphon.testing import Fault, Upstream
-from antiphon.wire.anthropic import Anthropic
 
 KEY = "sk-ant-test-0123456789"
 

@@ -22,9 +22,9 @@ import trustme
 
 from antiphon.auth import HiddenHeaders, Secret, bearer, find_key, header, no_auth, redact
 from antiphon.errors import AntiphonError, APIConnectionError, APITimeoutError, AuthenticationError
+from antiphon.formats.codec import HTTPRequest
 from antiphon.http.exchange import HTTPTransport
 from antiphon.transport import Timeout
-from antiphon.wire.codec import HTTPRequest
 from tests.peers import Peer, answering, reply
 
 CANARY = "sk-canary-4f8a/91+c2="

@@ -16,9 +16,9 @@ from antiphon.catalog import ProviderRow, find_provider
 from antiphon.chat.answers import Choice, Completion, CompletionChunk
 from antiphon.chat.messages import Message, ToolCall
 from antiphon.errors import AntiphonError, MissingAPIKeyError, MissingExtraError, RateLimitError, StreamError
+from antiphon.formats.bedrock import Bedrock
+from antiphon.formats.codec import HTTPRequest
 from antiphon.testing import Fault, SeenRequest, Upstream
-from antiphon.wire.bedrock import Bedrock
-from antiphon.wire.codec import HTTPRequest
 
 KEY = "bedrock-api-key-0123456789"
 MODEL = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"

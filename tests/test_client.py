@@ -23,9 +23,9 @@ from antiphon.chat.events import End, Finish, ReasoningDelta, Start, TextDelta, 
 from antiphon.chat.messages import ChatRequest, Loss, Message, Text, ToolCall, ToolResult, Usage
 from antiphon.client import AsyncCompletionStream, AsyncStream, CompletionStream
 from antiphon.errors import APIConnectionError, APITimeoutError, NestAsyncioError, StreamError
+from antiphon.formats.openai_chat import OpenAIChat
 from antiphon.testing import Delay, Fault, Script, Upstream
 from antiphon.transport import Timeout
-from antiphon.wire.openai_chat import OpenAIChat
 from tests.calling import in_loop
 
 leaves_nothing = pytest.mark.usefixtures("no_leaks")

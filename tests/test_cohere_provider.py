@@ -9,8 +9,8 @@ import pytest
 from antiphon import Client
 from antiphon.chat.answers import Completion
 from antiphon.errors import AuthenticationError, RateLimitError, StreamError
+from antiphon.formats.cohere import Cohere
 from antiphon.testing import Fault, Upstream
-from antiphon.wire.cohere import Cohere
 
 KEY = "co-test-0123456789"
 

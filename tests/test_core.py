@@ -38,10 +38,10 @@ from antiphon.errors import (
     MissingAPIKeyError,
     StreamError,
 )
+from antiphon.formats.openai_chat import OpenAIChat
 from antiphon.resolve import DEFAULT_MODEL
 from antiphon.testing import Fault, Script, Upstream
 from antiphon.transport import Timeout
-from antiphon.wire.openai_chat import OpenAIChat
 
 KEY = "sk-canary-0123456789abcdef"
 

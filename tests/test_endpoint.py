@@ -28,14 +28,14 @@ from antiphon.errors import (
     ResponseTooLargeError,
     StreamError,
 )
+from antiphon.formats.bedrock import Bedrock
+from antiphon.formats.codec import Codec, HTTPRequest
+from antiphon.formats.gemini import Gemini, Vertex
+from antiphon.formats.openai_chat import OpenAIChat
 from antiphon.handler import Call
 from antiphon.http.exchange import HTTPTransport
 from antiphon.testing import Fault, Upstream
 from antiphon.transport import Timeout
-from antiphon.wire.bedrock import Bedrock
-from antiphon.wire.codec import Codec, HTTPRequest
-from antiphon.wire.gemini import Gemini, Vertex
-from antiphon.wire.openai_chat import OpenAIChat
 
 KEY = "sk-canary-0123456789abcdef"
 REQUEST = ChatRequest("m", (Message.user("hi"),))

@@ -12,15 +12,15 @@ import pytest
 from antiphon import errors
 from antiphon.chat.answers import Completion
 from antiphon.chat.messages import ChatRequest
-from antiphon.wire import json
-from antiphon.wire.anthropic import Anthropic
-from antiphon.wire.bedrock import Bedrock
-from antiphon.wire.codec import Codec
-from antiphon.wire.cohere import Cohere
-from antiphon.wire.gemini import Gemini
-from antiphon.wire.ollama import Ollama
-from antiphon.wire.openai_chat import OpenAIChat
-from antiphon.wire.responses import Responses
+from antiphon.formats import json
+from antiphon.formats.anthropic import Anthropic
+from antiphon.formats.bedrock import Bedrock
+from antiphon.formats.codec import Codec
+from antiphon.formats.cohere import Cohere
+from antiphon.formats.gemini import Gemini
+from antiphon.formats.ollama import Ollama
+from antiphon.formats.openai_chat import OpenAIChat
+from antiphon.formats.responses import Responses
 from tests.vendors import openai
 
 CLASSES = [cls for name in errors.__all__ if isinstance(cls := getattr(errors, name), type)]

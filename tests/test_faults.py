@@ -35,11 +35,11 @@ from antiphon.errors import (
     StreamError,
     UnprocessableEntityError,
 )
+from antiphon.formats.anthropic import Anthropic
+from antiphon.formats.codec import Codec
+from antiphon.formats.openai_chat import OpenAIChat
 from antiphon.testing import Fault, Upstream
 from antiphon.transport import Timeout
-from antiphon.wire.anthropic import Anthropic
-from antiphon.wire.codec import Codec
-from antiphon.wire.openai_chat import OpenAIChat
 from tests.calling import Asked, Question, in_loop
 
 pytestmark = pytest.mark.usefixtures("no_leaks")

@@ -9,8 +9,8 @@ import pytest
 from antiphon import Client
 from antiphon.chat.messages import Message, Reasoning, Text
 from antiphon.errors import AuthenticationError, MissingAPIKeyError, RateLimitError
+from antiphon.formats.gemini import Gemini
 from antiphon.testing import Fault, Upstream
-from antiphon.wire.gemini import Gemini
 
 KEY = "AIza-test-0123456789"
 

@@ -29,10 +29,10 @@ from antiphon.errors import (
     ResponseTooLargeError,
     StreamError,
 )
+from antiphon.formats.codec import HTTPRequest
 from antiphon.http import protocol
 from antiphon.http.exchange import HTTPTransport
 from antiphon.transport import Timeout
-from antiphon.wire.codec import HTTPRequest
 from tests.peers import CHUNKED, PATIENCE, Line, Peer, Script, answering, chunk, proxy, reply
 
 pytestmark = [

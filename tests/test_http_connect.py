@@ -12,13 +12,13 @@ import anyio
 import pytest
 
 from antiphon.errors import APIConnectionError, APITimeoutError
+from antiphon.formats.codec import HTTPRequest
 from antiphon.http import connection, dial
 from antiphon.http.connection import Connections
 from antiphon.http.dial import in_order
 from antiphon.http.exchange import HTTPTransport
 from antiphon.http.network import Origin
 from antiphon.transport import Timeout
-from antiphon.wire.codec import HTTPRequest
 from tests.peers import PATIENCE, answering, reply
 
 pytestmark = [

@@ -18,12 +18,12 @@ from anyio import to_thread
 
 from antiphon import AsyncClient, Client
 from antiphon.errors import APIConnectionError, APIError, APITimeoutError, StreamError
+from antiphon.formats.codec import HTTPRequest
 from antiphon.http import protocol
 from antiphon.http.connection import Pool
 from antiphon.http.exchange import HTTPTransport
 from antiphon.http.network import Origin
 from antiphon.transport import Timeout
-from antiphon.wire.codec import HTTPRequest
 from tests.peers import CHUNKED, PATIENCE, Line, Peer, Script, answering, chunk, reply
 
 pytestmark = [

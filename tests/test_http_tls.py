@@ -14,8 +14,8 @@ import trustme
 from antiphon import AsyncClient, Client
 from antiphon.chat.answers import Completion
 from antiphon.errors import APIConnectionError
+from antiphon.formats.openai_chat import OpenAIChat
 from antiphon.http.exchange import HTTPTransport
-from antiphon.wire.openai_chat import OpenAIChat
 from tests.peers import Line, Peer, reply
 
 pytestmark = [

@@ -31,9 +31,9 @@ from antiphon.errors import (
     ResponseTooLargeError,
     StreamError,
 )
+from antiphon.formats.codec import HTTPRequest
+from antiphon.formats.openai_chat import OpenAIChat
 from antiphon.transport import Timeout
-from antiphon.wire.codec import HTTPRequest
-from antiphon.wire.openai_chat import OpenAIChat
 from tests.peers import CHUNKED, PATIENCE, Line, Peer, Script, answering, chunk, proxy, reply
 
 pytestmark = [

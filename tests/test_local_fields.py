@@ -12,12 +12,12 @@ from antiphon.chat.messages import ChatRequest, Message, Opaque, ReasoningOption
 from antiphon.config import Config
 from antiphon.core import Core
 from antiphon.errors import BadRequestError
+from antiphon.formats.openai_chat.request import decode_request
 from antiphon.handler import Call
 from antiphon.http.exchange import HTTPTransport
 from antiphon.isolated import IsolatedEngine
 from antiphon.local import LocalModel
 from antiphon.server.gateway import Gateway
-from antiphon.wire.openai_request import decode_request
 from tests.local_models import Puppet, ask, events_of, last, piece, puppet, question
 
 __all__ = ["puppet"]

@@ -14,16 +14,16 @@ from antiphon.chat.events import TextDelta
 from antiphon.chat.messages import Message, Text
 from antiphon.chat.think_tags import ThoughtSplitter
 from antiphon.errors import APIStatusError, ResponseTooLargeError
+from antiphon.formats.framing.eventstream import FrameDecoder, encode, encode_headers
+from antiphon.formats.framing.ndjson import LineDecoder
+from antiphon.formats.framing.sse import SSEDecoder
+from antiphon.formats.gemini import Gemini
+from antiphon.formats.ollama import Ollama
+from antiphon.formats.responses import Responses
+from antiphon.formats.status import http_status, words
 from antiphon.partial_json import PartialJSON
 from antiphon.stop_strings import Stops
-from antiphon.wire.frames import FrameDecoder, encode, encode_headers
-from antiphon.wire.gemini import Gemini
 from antiphon.wire.http1 import ResponseReader
-from antiphon.wire.ndjson import LineDecoder
-from antiphon.wire.ollama import Ollama
-from antiphon.wire.responses import Responses
-from antiphon.wire.sse import SSEDecoder
-from antiphon.wire.status import http_status, words
 from tests.wire.test_growth import check_growth
 
 TIMES = 20

@@ -9,8 +9,8 @@ import pytest
 from antiphon import Client
 from antiphon.chat.answers import Completion
 from antiphon.errors import AuthenticationError, RateLimitError, StreamError
+from antiphon.formats.ollama import Ollama
 from antiphon.testing import Fault, Upstream
-from antiphon.wire.ollama import Ollama
 
 
 @pytest.fixture

@@ -16,12 +16,12 @@ from antiphon.auth import Secret
 from antiphon.catalog import ProviderRow
 from antiphon.endpoint import Endpoint
 from antiphon.errors import AntiphonError, MissingAPIKeyError, ModelNotFoundError, ProviderNotFoundError
+from antiphon.formats.openai_chat import OpenAIChat
 from antiphon.handler import Provider
 from antiphon.http.exchange import HTTPTransport
 from antiphon.local import DEFAULT_NAME
 from antiphon.resolve import DEFAULT_MODEL, Names, Resolver, default_model
 from antiphon.testing import Fault, ProviderMock, Script, SeenRequest, Upstream
-from antiphon.wire.openai_chat import OpenAIChat
 
 KEY = "sk-canary-0123456789abcdef"
 OTHER = "sk-another-0123456789abcdef"

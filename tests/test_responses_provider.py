@@ -9,8 +9,8 @@ import pytest
 from antiphon import Client
 from antiphon.chat.messages import Message, Reasoning, Text
 from antiphon.errors import BadRequestError, RateLimitError, StreamError
+from antiphon.formats.responses import Responses
 from antiphon.testing import Fault, Upstream
-from antiphon.wire.responses import Responses
 
 KEY = "sk-test-0123456789"
 

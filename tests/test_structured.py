@@ -21,9 +21,9 @@ from antiphon.chat.answers import Choice, Completion
 from antiphon.chat.events import Finish, RefusalDelta, Start, TextDelta
 from antiphon.chat.messages import Message, Reasoning, ResponseFormat, Text, ToolCall, Usage
 from antiphon.errors import AntiphonError, NestAsyncioError, ParseError, StreamError
+from antiphon.formats.anthropic import Anthropic
 from antiphon.structured import AnswerType, AsyncParseStream, ParsedCompletion, ParseStream
 from antiphon.testing import Delay, Script, Upstream
-from antiphon.wire.anthropic import Anthropic
 from tests.calling import in_loop
 
 leaves_nothing = pytest.mark.usefixtures("no_leaks")

@@ -32,10 +32,10 @@ from antiphon.chat.messages import (
     Usage,
 )
 from antiphon.errors import InternalServerError, NestAsyncioError, StreamError
+from antiphon.formats.anthropic import Anthropic
 from antiphon.handler import Call
 from antiphon.testing import Delay, Fault, Script, Upstream
 from antiphon.tool_loop import AsyncRunStream, RunResult, RunStream
-from antiphon.wire.anthropic import Anthropic
 from tests.calling import in_loop
 
 leaves_nothing = pytest.mark.usefixtures("no_leaks")

@@ -16,17 +16,17 @@ from antiphon.chat.answers import Completion
 from antiphon.chat.messages import ChatRequest, Message
 from antiphon.endpoint import Endpoint
 from antiphon.errors import APIError, APITimeoutError
+from antiphon.formats.anthropic import Anthropic
+from antiphon.formats.bedrock import Bedrock
+from antiphon.formats.codec import Codec, HTTPRequest
+from antiphon.formats.cohere import Cohere
+from antiphon.formats.gemini import Gemini
+from antiphon.formats.ollama import Ollama
+from antiphon.formats.openai_chat import OpenAIChat
+from antiphon.formats.responses import Responses
 from antiphon.handler import Call
 from antiphon.http.exchange import HTTPTransport
 from antiphon.transport import Timeout
-from antiphon.wire.anthropic import Anthropic
-from antiphon.wire.bedrock import Bedrock
-from antiphon.wire.codec import Codec, HTTPRequest
-from antiphon.wire.cohere import Cohere
-from antiphon.wire.gemini import Gemini
-from antiphon.wire.ollama import Ollama
-from antiphon.wire.openai_chat import OpenAIChat
-from antiphon.wire.responses import Responses
 from tests.peers import PATIENCE, Line, Peer, reply
 
 pytestmark = pytest.mark.anyio

@@ -17,7 +17,7 @@ from typing import Any, NoReturn, Protocol, Self
 from urllib.parse import urlsplit
 
 from antiphon.errors import AntiphonError, MissingAPIKeyError, MissingExtraError
-from antiphon.wire.codec import Headers, HTTPRequest
+from antiphon.formats.codec import Headers, HTTPRequest
 
 __all__ = [
     "AWSSignature",

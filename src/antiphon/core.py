@@ -20,6 +20,9 @@ from antiphon.chat.messages import ChatRequest, Message, Opaque
 from antiphon.chat.think_tags import ThinkTags, split_thoughts
 from antiphon.endpoint import Endpoint
 from antiphon.errors import AntiphonError, BadRequestError, StreamError
+from antiphon.formats import json, read
+from antiphon.formats.openai_chat.message import NAME
+from antiphon.formats.openai_chat.request import decode_request, in_words_of, plain
 from antiphon.handler import Call, Embedder, Handler
 from antiphon.http.exchange import HTTPTransport
 from antiphon.http.tls import Certificate, Verify
@@ -29,9 +32,6 @@ from antiphon.threads import in_thread
 from antiphon.tools import AnyTool, definition
 from antiphon.transport import Timeout, Transport
 from antiphon.watch import Watch, logged
-from antiphon.wire import json, read
-from antiphon.wire.openai_message import NAME
-from antiphon.wire.openai_request import decode_request, in_words_of, plain
 
 __all__ = ["ChatParams", "Core", "EmbeddingParams", "Messages", "Model", "Prepared", "chat_request"]
 

@@ -26,12 +26,12 @@ from antiphon.errors import (
     StreamError,
     refuses_key,
 )
+from antiphon.formats.body import MAX_BODY
+from antiphon.formats.codec import Codec, Decoder, Headers, HTTPRequest, TokenCounter
+from antiphon.formats.embeddings import EmbeddingCodec
 from antiphon.handler import Call
 from antiphon.threads import computed, in_thread
 from antiphon.transport import Reply, Timeout, Transport
-from antiphon.wire.codec import Codec, Decoder, Headers, HTTPRequest, TokenCounter
-from antiphon.wire.embeddings import EmbeddingCodec
-from antiphon.wire.whole import MAX_BODY
 
 __all__ = ["Endpoint"]
 

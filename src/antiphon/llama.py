@@ -23,7 +23,7 @@ import msgspec
 
 from antiphon.auth import Secret
 from antiphon.errors import LocalModelError, MissingExtraError, ModelNotFoundError
-from antiphon.wire import json
+from antiphon.formats import json
 
 __all__ = ["Llama", "Settings", "find", "library", "load", "thread_count"]
 

@@ -35,16 +35,16 @@ from antiphon.errors import (
     LocalModelError,
     ModelNotFoundError,
 )
+from antiphon.formats.codec import Headers, HTTPRequest
+from antiphon.formats.embeddings import OpenAIEmbeddings
+from antiphon.formats.openai_chat import OpenAIChat
+from antiphon.formats.openai_chat.message import NAME
 from antiphon.handler import Call
 from antiphon.isolated import IsolatedEngine
 from antiphon.llama import Settings
 from antiphon.local_fields import only_known, without_cache
 from antiphon.local_schema import check_schema
 from antiphon.transport import Timeout
-from antiphon.wire.codec import Headers, HTTPRequest
-from antiphon.wire.embeddings import OpenAIEmbeddings
-from antiphon.wire.openai_chat import OpenAIChat
-from antiphon.wire.openai_message import NAME
 
 __all__ = ["DEFAULT_NAME", "LocalModel", "close_served", "local_model_for"]
 

@@ -25,7 +25,7 @@ from antiphon.chat.messages import (
     Usage,
 )
 from antiphon.errors import BadRequestError
-from antiphon.wire import json
+from antiphon.formats import json
 
 __all__ = ["only_known", "without_cache"]
 

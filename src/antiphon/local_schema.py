@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NoReturn
 
 from antiphon.errors import BadRequestError
-from antiphon.wire import json
+from antiphon.formats import json
 
 __all__ = ["MAX_DEPTH", "MAX_ENUM", "MAX_NODES", "MAX_PATTERN", "MAX_REPEAT", "MAX_SIZE", "check_schema"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from antiphon.errors import StreamError
-from antiphon.wire import json
+from antiphon.formats import json
 
 __all__ = ["Task"]
 

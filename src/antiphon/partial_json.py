@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from antiphon.wire import json
+from antiphon.formats import json
 
 __all__ = ["NOTHING", "PartialJSON"]
 

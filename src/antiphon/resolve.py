@@ -23,13 +23,13 @@ from antiphon.auth import Auth, AWSSignature, Secret, bearer, find_key, header, 
 from antiphon.catalog import ProviderRow, find_provider, provider_id, providers, split_model
 from antiphon.endpoint import Endpoint
 from antiphon.errors import AntiphonError, MissingAPIKeyError, ModelNotFoundError, ProviderNotFoundError
+from antiphon.formats import embeddings
+from antiphon.formats.codec import Codec
+from antiphon.formats.embeddings import EmbeddingCodec
+from antiphon.formats.openai_chat import OpenAIChat
 from antiphon.handler import Handler, as_handler
 from antiphon.http.network import Origin, origin_of
 from antiphon.transport import Transport
-from antiphon.wire import embeddings
-from antiphon.wire.codec import Codec
-from antiphon.wire.embeddings import EmbeddingCodec
-from antiphon.wire.openai_chat import OpenAIChat
 
 __all__ = [
     "ANY_MODEL",
@@ -51,13 +51,13 @@ ANY_MODEL = "-"
 _MAX_CLASSES = 64
 
 _FORMATS: Mapping[str, str] = {
-    "anthropic": "antiphon.wire.anthropic:Anthropic",
-    "bedrock": "antiphon.wire.bedrock:Bedrock",
-    "cohere": "antiphon.wire.cohere:Cohere",
-    "gemini": "antiphon.wire.gemini:Gemini",
-    "gemini-vertex": "antiphon.wire.gemini:Vertex",
-    "ollama": "antiphon.wire.ollama:Ollama",
-    "openai-responses": "antiphon.wire.responses:Responses",
+    "anthropic": "antiphon.formats.anthropic:Anthropic",
+    "bedrock": "antiphon.formats.bedrock:Bedrock",
+    "cohere": "antiphon.formats.cohere:Cohere",
+    "gemini": "antiphon.formats.gemini:Gemini",
+    "gemini-vertex": "antiphon.formats.gemini:Vertex",
+    "ollama": "antiphon.formats.ollama:Ollama",
+    "openai-responses": "antiphon.formats.responses:Responses",
 }
 """Where the codecs are, but for the one below. Each is imported when a provider of its format is first asked: all of
 them together take as long as everything else that a client needs."""

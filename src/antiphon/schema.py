@@ -13,7 +13,7 @@ from typing import Any, cast, get_args
 import msgspec
 import msgspec.inspect
 
-from antiphon.wire import json
+from antiphon.formats import json
 
 __all__ = ["Misfit", "adapted", "closed", "dec_hook", "enc_hook", "is_model", "json_schema", "reader"]
 

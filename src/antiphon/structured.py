@@ -27,10 +27,10 @@ from antiphon.chat.messages import ResponseFormat
 from antiphon.core import ChatParams, Core, Messages, ParseParams, Prepared
 from antiphon.endpoint import Endpoint
 from antiphon.errors import ParseError, StreamError
+from antiphon.formats import json
 from antiphon.partial_json import NOTHING, PartialJSON
 from antiphon.schema import Misfit, closed, json_schema, reader
 from antiphon.stepping import AsyncStepping, Stepping
-from antiphon.wire import json
 
 __all__ = [
     "AnswerType",

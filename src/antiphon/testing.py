@@ -23,10 +23,10 @@ from antiphon.chat.embeddings import Embedding, Embeddings, EmbeddingUsage
 from antiphon.chat.events import End, Event, MessageDelta, Start, TextDelta, ToolCallDelta, UsageUpdate, fold, unfold
 from antiphon.chat.messages import ChatRequest, FinishReason, ToolCall, Usage
 from antiphon.errors import APIError, BadRequestError
+from antiphon.formats.codec import Codec
+from antiphon.formats.embeddings import OpenAIEmbeddings
+from antiphon.formats.openai_chat import OpenAIChat
 from antiphon.handler import Call, Clock
-from antiphon.wire.codec import Codec
-from antiphon.wire.embeddings import OpenAIEmbeddings
-from antiphon.wire.openai_chat import OpenAIChat
 
 __all__ = [
     "AsyncGeneratorProviderMock",

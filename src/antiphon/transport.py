@@ -21,7 +21,7 @@ from typing import Protocol, SupportsFloat
 
 import msgspec
 
-from antiphon.wire.codec import Headers, HTTPRequest
+from antiphon.formats.codec import Headers, HTTPRequest
 
 __all__ = ["Reply", "Timeout", "Transport"]
 

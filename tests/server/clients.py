@@ -12,15 +12,15 @@ from antiphon.catalog import ProviderRow
 from antiphon.chat.answers import Choice, Completion
 from antiphon.chat.messages import ChatRequest, Image, Message, Text, ToolCall, ToolResult, Usage
 from antiphon.config import Config
+from antiphon.formats.anthropic import Anthropic
+from antiphon.formats.bedrock import Bedrock
+from antiphon.formats.codec import Codec
+from antiphon.formats.cohere import Cohere
+from antiphon.formats.gemini import Gemini
+from antiphon.formats.ollama import Ollama
+from antiphon.formats.openai_chat import OpenAIChat
+from antiphon.formats.responses import Responses
 from antiphon.testing import Answer, Upstream
-from antiphon.wire.anthropic import Anthropic
-from antiphon.wire.bedrock import Bedrock
-from antiphon.wire.codec import Codec
-from antiphon.wire.cohere import Cohere
-from antiphon.wire.gemini import Gemini
-from antiphon.wire.ollama import Ollama
-from antiphon.wire.openai_chat import OpenAIChat
-from antiphon.wire.responses import Responses
 from tests.serving import Serving
 
 __all__ = [

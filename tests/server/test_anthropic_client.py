@@ -12,12 +12,12 @@ from antiphon.access import AccessKeys, new_key, stored_form
 from antiphon.chat.answers import Choice, Completion
 from antiphon.chat.messages import Message, Reasoning, Text
 from antiphon.config import Config
+from antiphon.formats.anthropic import Anthropic
+from antiphon.formats.codec import Codec
+from antiphon.formats.gemini import Gemini
+from antiphon.formats.responses import Responses
 from antiphon.resolve import Names
 from antiphon.testing import Fault, Upstream
-from antiphon.wire.anthropic import Anthropic
-from antiphon.wire.codec import Codec
-from antiphon.wire.gemini import Gemini
-from antiphon.wire.responses import Responses
 from tests.server.clients import (
     MODELS,
     PNG,

@@ -12,11 +12,11 @@ import pytest
 from antiphon.catalog import find_provider
 from antiphon.config import Config, Limits, ServerSettings
 from antiphon.errors import APIError, ProviderNotFoundError
+from antiphon.formats.anthropic import Anthropic
 from antiphon.resolve import Names
 from antiphon.server.exchange import Exchange
 from antiphon.server.gateway import Waiting
 from antiphon.testing import Fault, Upstream
-from antiphon.wire.anthropic import Anthropic
 from tests.server.raw import DIALECTS, Dialect, Wire, ask, eventually, get, post, row
 from tests.serving import Serving
 

@@ -12,11 +12,11 @@ from antiphon.access import AccessKeys, new_key, stored_form
 from antiphon.auth import Secret
 from antiphon.catalog import ProviderRow
 from antiphon.config import Config, Limits, ServerSettings
+from antiphon.formats.gemini import Gemini
 from antiphon.resolve import Names
 from antiphon.server.door import OPEN
 from antiphon.server.exchange import is_id
 from antiphon.testing import Fault, Upstream
-from antiphon.wire.gemini import Gemini
 from tests.server.raw import DIALECTS, Dialect, Reply, Wire, ask, get, post, row
 from tests.serving import Serving
 

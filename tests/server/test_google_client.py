@@ -12,8 +12,8 @@ from pydantic import BaseModel
 from antiphon.access import AccessKeys, new_key, stored_form
 from antiphon.chat.messages import ChatRequest
 from antiphon.config import Config
+from antiphon.formats.gemini import Gemini
 from antiphon.testing import Fault, Upstream
-from antiphon.wire.gemini import Gemini
 from tests.server.clients import MODELS, PNG, RIGHT, USAGE, ask_weather, listening, reply_to, row, unknown_name
 from tests.serving import Serving
 from tests.vendors import genai

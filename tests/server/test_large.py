@@ -17,16 +17,16 @@ from antiphon.chat.embeddings import EmbeddingRequest
 from antiphon.config import Config, Limits
 from antiphon.endpoint import Endpoint
 from antiphon.errors import BadRequestError
+from antiphon.formats import read
+from antiphon.formats.anthropic import Anthropic
+from antiphon.formats.bedrock import Bedrock
+from antiphon.formats.codec import HTTPRequest
+from antiphon.formats.embeddings import BedrockEmbeddings
+from antiphon.formats.openai_chat import OpenAIChat
 from antiphon.handler import Call
 from antiphon.http.exchange import HTTPTransport
 from antiphon.testing import Upstream
 from antiphon.threads import LARGE
-from antiphon.wire import read
-from antiphon.wire.anthropic import Anthropic
-from antiphon.wire.bedrock import Bedrock
-from antiphon.wire.codec import HTTPRequest
-from antiphon.wire.embeddings import BedrockEmbeddings
-from antiphon.wire.openai_chat import OpenAIChat
 from tests.server.test_dialects import WHOLE, ask, row
 from tests.serving import Serving
 

@@ -11,8 +11,8 @@ import pytest
 
 from antiphon.access import AccessKeys, new_key, stored_form
 from antiphon.config import Config
+from antiphon.formats.ollama import Ollama
 from antiphon.testing import Fault, Upstream, vector_of
-from antiphon.wire.ollama import Ollama
 from tests.server.clients import (
     MODELS,
     PNG,

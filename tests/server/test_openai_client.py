@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from antiphon.access import AccessKeys, new_key, stored_form
 from antiphon.config import Config, ServerSettings
+from antiphon.formats.responses import Responses
 from antiphon.testing import (
     AsyncGeneratorProviderMock,
     AsyncProviderMock,
@@ -21,7 +22,6 @@ from antiphon.testing import (
     Upstream,
     vector_of,
 )
-from antiphon.wire.responses import Responses
 from tests.server.clients import MODELS, PICTURE, PNG, RIGHT, SCHEMA, USAGE, ask_weather, listening, row, unknown_name
 from tests.serving import Serving
 from tests.vendors import openai

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
+from antiphon.formats.responses import Responses
 from antiphon.testing import Fault, Upstream
-from antiphon.wire.responses import Responses
 from tests.server.clients import (
     MODELS,
     PICTURE,

@@ -26,7 +26,7 @@ from antiphon.chat.messages import (
     ToolResult,
     Usage,
 )
-from antiphon.wire import json
+from antiphon.formats import json
 from tests.wire.laws import base64_texts, counts, extras, json_objects, maybe, names, scalars, texts, unknown_fields
 from tests.wire.laws import unknown_keys as keys
 

@@ -25,7 +25,8 @@ from antiphon.chat.messages import (
     ToolResult,
     Usage,
 )
-from antiphon.wire import json, sse
+from antiphon.formats import json
+from antiphon.formats.framing import sse
 from tests.wire.laws import (
     base64_texts,
     counts,

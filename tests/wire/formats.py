@@ -11,16 +11,17 @@ from hypothesis import strategies as st
 
 from antiphon.chat.answers import Completion
 from antiphon.chat.messages import ChatRequest
-from antiphon.wire import frames as event_stream
-from antiphon.wire import json, sse
-from antiphon.wire.anthropic import Anthropic
-from antiphon.wire.bedrock import Bedrock
-from antiphon.wire.codec import Codec
-from antiphon.wire.cohere import Cohere
-from antiphon.wire.gemini import Gemini
-from antiphon.wire.ollama import Ollama
-from antiphon.wire.openai_chat import OpenAIChat
-from antiphon.wire.responses import Responses
+from antiphon.formats import json
+from antiphon.formats.anthropic import Anthropic
+from antiphon.formats.bedrock import Bedrock
+from antiphon.formats.codec import Codec
+from antiphon.formats.cohere import Cohere
+from antiphon.formats.framing import eventstream as event_stream
+from antiphon.formats.framing import sse
+from antiphon.formats.gemini import Gemini
+from antiphon.formats.ollama import Ollama
+from antiphon.formats.openai_chat import OpenAIChat
+from antiphon.formats.responses import Responses
 from tests.wire import (
     anthropic_values,
     bedrock_values,

@@ -17,9 +17,9 @@ from antiphon.chat.answers import Choice, Completion
 from antiphon.chat.events import End, Event, Finish, fold, unfold
 from antiphon.chat.messages import Annotation, Audio, ChatRequest, File, FinishReason, Image, Tool, ToolCall, Usage
 from antiphon.errors import StreamError
-from antiphon.wire import json
-from antiphon.wire.codec import Codec, Decoder
-from antiphon.wire.sse import SSEDecoder
+from antiphon.formats import json
+from antiphon.formats.codec import Codec, Decoder
+from antiphon.formats.framing.sse import SSEDecoder
 from tests.wire.rewinding import Rewinder
 
 SSE = "text/event-stream"

@@ -23,7 +23,7 @@ from antiphon.chat.messages import (
     ToolResult,
     Usage,
 )
-from antiphon.wire import json
+from antiphon.formats import json
 from tests.wire.laws import counts, extras, json_objects, maybe, names, scalars, texts, unknown_fields, urls
 
 NAME = "ollama"

@@ -10,8 +10,8 @@ from antiphon.chat.answers import Completion
 from antiphon.chat.events import Event, fold
 from antiphon.chat.messages import ChatRequest
 from antiphon.errors import APIError
-from antiphon.wire import json
-from antiphon.wire.openai_chat import OpenAIChat
+from antiphon.formats import json
+from antiphon.formats.openai_chat import OpenAIChat
 from tests.wire import laws
 
 CODEC = OpenAIChat()

@@ -34,7 +34,7 @@ from antiphon.chat.messages import (
     ToolName,
     ToolResult,
 )
-from antiphon.wire.openai_message import NAME
+from antiphon.formats.openai_chat.message import NAME
 from tests.wire import laws
 from tests.wire.laws import counts, extras, json_objects, json_values, maybe, names, texts, unknown_fields, urls
 

@@ -19,8 +19,8 @@ from antiphon.errors import (
     RateLimitError,
     StreamError,
 )
-from antiphon.wire import json
-from antiphon.wire.anthropic import Anthropic
+from antiphon.formats import json
+from antiphon.formats.anthropic import Anthropic
 from tests.wire import laws
 
 CODEC = Anthropic()

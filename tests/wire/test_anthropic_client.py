@@ -22,8 +22,8 @@ from antiphon.chat.events import (
 )
 from antiphon.chat.messages import Annotation, ChatRequest, Image, Message, Opaque, Reasoning, Text, ToolCall, Usage
 from antiphon.errors import InternalServerError, RateLimitError
-from antiphon.wire import json
-from antiphon.wire.anthropic import Anthropic
+from antiphon.formats import json
+from antiphon.formats.anthropic import Anthropic
 from tests.vendors import anthropic
 from tests.wire import laws
 

@@ -28,10 +28,10 @@ from antiphon.chat.messages import (
     ToolName,
     ToolResult,
 )
-from antiphon.wire import json
-from antiphon.wire.anthropic import Anthropic
-from antiphon.wire.codec import Codec
-from antiphon.wire.openai_chat import OpenAIChat
+from antiphon.formats import json
+from antiphon.formats.anthropic import Anthropic
+from antiphon.formats.codec import Codec
+from antiphon.formats.openai_chat import OpenAIChat
 from tests.wire import laws
 
 ANTHROPIC, OPENAI = Anthropic(), OpenAIChat()

@@ -26,8 +26,8 @@ from antiphon.chat.messages import (
     ToolResult,
 )
 from antiphon.errors import BadRequestError
-from antiphon.wire import json
-from antiphon.wire.anthropic import Anthropic
+from antiphon.formats import json
+from antiphon.formats.anthropic import Anthropic
 
 CODEC = Anthropic()
 NEWER = Anthropic(version="2026-10-21")

@@ -37,8 +37,9 @@ from antiphon.chat.messages import (
     Usage,
 )
 from antiphon.errors import APIError, RateLimitError, StreamError
-from antiphon.wire import json, sse
-from antiphon.wire.anthropic import Anthropic
+from antiphon.formats import json
+from antiphon.formats.anthropic import Anthropic
+from antiphon.formats.framing import sse
 from tests.wire import laws
 
 CODEC = Anthropic()

@@ -10,9 +10,10 @@ import pytest
 from antiphon.chat.events import End, Finish, fold, unfold
 from antiphon.chat.messages import ChatRequest, Message
 from antiphon.errors import BadRequestError, ResponseTooLargeError
-from antiphon.wire import frames, json, sse
-from antiphon.wire.codec import Codec
-from antiphon.wire.ollama import Ollama
+from antiphon.formats import json
+from antiphon.formats.codec import Codec
+from antiphon.formats.framing import eventstream, sse
+from antiphon.formats.ollama import Ollama
 from tests.wire import laws
 from tests.wire.test_every_byte import ANSWER, CODECS
 
@@ -32,7 +33,7 @@ def codec(request: pytest.FixtureRequest) -> Codec:
 def framed(codec: Codec, payload: bytes, event: str = "x") -> bytes:
     """Return the frame of *codec* that holds *payload*."""
     if codec.name == "bedrock":
-        return frames.encode(frames.encode_headers({":message-type": "event", ":event-type": event}), payload)
+        return eventstream.encode(eventstream.encode_headers({":message-type": "event", ":event-type": event}), payload)
     return payload + b"\n" if codec.name == "ollama" else sse.encode(payload)
 
 

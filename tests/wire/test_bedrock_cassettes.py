@@ -14,8 +14,9 @@ from antiphon.chat.answers import Completion
 from antiphon.chat.events import fold, unfold
 from antiphon.chat.messages import ChatRequest
 from antiphon.errors import BadRequestError
-from antiphon.wire import frames, json
-from antiphon.wire.bedrock import Bedrock
+from antiphon.formats import json
+from antiphon.formats.bedrock import Bedrock
+from antiphon.formats.framing import eventstream
 from tests import recordings
 from tests.recordings import Exchange
 from tests.wire import laws
@@ -127,7 +128,7 @@ def test_whole_answers(exchanges: list[Exchange]) -> None:
 
 def split(body: bytes) -> list[tuple[Any, Any]]:
     """Return the headers and the JSON of each frame."""
-    decoder = frames.FrameDecoder()
+    decoder = eventstream.FrameDecoder()
     found = [(headers, json.decode(payload)) for headers, payload in decoder.feed(body)]
     decoder.close()
     return found

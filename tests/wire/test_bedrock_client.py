@@ -31,8 +31,8 @@ from antiphon.chat.messages import (
     Usage,
 )
 from antiphon.errors import RateLimitError
+from antiphon.formats.bedrock import Bedrock
 from antiphon.testing import Fault, Upstream
-from antiphon.wire.bedrock import Bedrock
 from tests.vendors import boto3, botocore
 
 CODEC = Bedrock()

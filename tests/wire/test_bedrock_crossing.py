@@ -31,10 +31,10 @@ from antiphon.chat.messages import (
     ToolResult,
 )
 from antiphon.errors import APIError, BadRequestError, InternalServerError, PermissionDeniedError, RateLimitError
-from antiphon.wire import json
-from antiphon.wire.bedrock import Bedrock
-from antiphon.wire.codec import Codec
-from antiphon.wire.openai_chat import OpenAIChat
+from antiphon.formats import json
+from antiphon.formats.bedrock import Bedrock
+from antiphon.formats.codec import Codec
+from antiphon.formats.openai_chat import OpenAIChat
 from tests.wire import laws
 
 BEDROCK, OPENAI = Bedrock(), OpenAIChat()

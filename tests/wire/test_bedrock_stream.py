@@ -21,13 +21,14 @@ from antiphon.chat.events import (
 )
 from antiphon.chat.messages import ChatRequest, Image, Opaque, Reasoning, Refusal, Text, ToolCall, Usage
 from antiphon.errors import APITimeoutError, InternalServerError, RateLimitError, StreamError
-from antiphon.wire import frames, json
-from antiphon.wire.bedrock import Bedrock
+from antiphon.formats import json
+from antiphon.formats.bedrock import Bedrock
+from antiphon.formats.framing import eventstream
 from tests.wire import laws
 
 CODEC = Bedrock()
 REQUEST = ChatRequest("m", (), stream=True)
-STREAM = frames.CONTENT_TYPE
+STREAM = eventstream.CONTENT_TYPE
 STOP = ("messageStop", {"stopReason": "end_turn"})
 USAGE = ("metadata", {"usage": {"inputTokens": 3, "outputTokens": 2, "totalTokens": 5}})
 
@@ -36,8 +37,8 @@ def frame(name: str, payload: Any, message: str = "event") -> bytes:
     """Return one frame as Bedrock sends it."""
     key = ":event-type" if message == "event" else ":exception-type"
     headers = {key: name, ":content-type": "application/json", ":message-type": message}
-    return frames.encode(
-        frames.encode_headers(headers), payload if isinstance(payload, bytes) else json.encode(payload)
+    return eventstream.encode(
+        eventstream.encode_headers(headers), payload if isinstance(payload, bytes) else json.encode(payload)
     )
 
 
@@ -70,7 +71,7 @@ def answer(*named: tuple[str, Any]) -> Completion:
 def written(*told: Event) -> list[Any]:
     """Return names and payloads of the frames that *told* become."""
     body = laws.encoded(CODEC, REQUEST, told)
-    return [(headers[":event-type"], json.decode(data)) for headers, data in frames.FrameDecoder().feed(body)]
+    return [(headers[":event-type"], json.decode(data)) for headers, data in eventstream.FrameDecoder().feed(body)]
 
 
 def parts(*named: tuple[str, Any]) -> tuple[Any, ...]:
@@ -204,7 +205,7 @@ def test_an_error_frame() -> None:
     """An error that is told by headers alone is told as well."""
     headers = {":message-type": "error", ":error-code": "InternalServerException", ":error-message": "It broke."}
     with pytest.raises(StreamError, match="It broke") as caught:
-        laws.decoded(CODEC, REQUEST, [frames.encode(frames.encode_headers(headers), b"")], STREAM)
+        laws.decoded(CODEC, REQUEST, [eventstream.encode(eventstream.encode_headers(headers), b"")], STREAM)
     assert (caught.value.type, caught.value.status) == ("InternalServerException", 500)
 
 
@@ -329,7 +330,7 @@ def test_facts_that_come_late() -> None:
 def test_errors_written(error: Any, name: str) -> None:
     """An error within a stream is one of the five that a stream knows, and is read as such again."""
     body = CODEC.encoder(REQUEST).error(error)
-    ((headers, payload),) = frames.FrameDecoder().feed(body)
+    ((headers, payload),) = eventstream.FrameDecoder().feed(body)
     assert (headers[":message-type"], headers[":exception-type"]) == ("exception", name)
     assert json.decode(payload) == {"message": "x"}
     with pytest.raises(StreamError, match="x"):

@@ -13,8 +13,8 @@ import pytest
 from antiphon.chat.events import Event, fold, unfold
 from antiphon.chat.messages import ChatRequest
 from antiphon.errors import StreamError
-from antiphon.wire.codec import Codec
-from antiphon.wire.ollama import Ollama
+from antiphon.formats.codec import Codec
+from antiphon.formats.ollama import Ollama
 from tests.wire import laws
 from tests.wire.test_every_byte import ANSWER, CODECS
 

@@ -10,8 +10,8 @@ import pytest
 from antiphon.chat.answers import Completion
 from antiphon.chat.events import fold, unfold
 from antiphon.chat.messages import ChatRequest, Message
-from antiphon.wire import json
-from antiphon.wire.cohere import Cohere
+from antiphon.formats import json
+from antiphon.formats.cohere import Cohere
 from tests import recordings
 from tests.recordings import Exchange
 from tests.wire import laws

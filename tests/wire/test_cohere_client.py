@@ -10,9 +10,9 @@ import pytest
 
 from antiphon.chat.answers import Choice, Completion
 from antiphon.chat.messages import Annotation, Image, Message, Opaque, Reasoning, Text, ToolCall, Usage
+from antiphon.formats import json
+from antiphon.formats.cohere import Cohere
 from antiphon.testing import Fault, Upstream
-from antiphon.wire import json
-from antiphon.wire.cohere import Cohere
 from tests.vendors import cohere
 from tests.wire import laws
 

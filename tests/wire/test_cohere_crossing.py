@@ -24,9 +24,9 @@ from antiphon.chat.messages import (
     ToolResult,
 )
 from antiphon.errors import BadRequestError
-from antiphon.wire import json
-from antiphon.wire.cohere import Cohere
-from antiphon.wire.openai_chat import OpenAIChat
+from antiphon.formats import json
+from antiphon.formats.cohere import Cohere
+from antiphon.formats.openai_chat import OpenAIChat
 from tests.wire.cohere_values import PLAN
 from tests.wire.test_anthropic_crossing import OPENAI_REQUEST, crossed, plain
 

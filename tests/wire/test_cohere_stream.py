@@ -25,8 +25,9 @@ from antiphon.chat.events import (
 )
 from antiphon.chat.messages import Annotation, ChatRequest, Opaque, Reasoning, Refusal, Text, ToolCall, Usage
 from antiphon.errors import APIError, AuthenticationError, NotFoundError, RateLimitError, StreamError
-from antiphon.wire import json, sse
-from antiphon.wire.cohere import Cohere
+from antiphon.formats import json
+from antiphon.formats.cohere import Cohere
+from antiphon.formats.framing import sse
 from tests.wire import laws
 from tests.wire.cohere_values import PLAN, body, frame
 

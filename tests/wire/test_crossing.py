@@ -28,14 +28,14 @@ from antiphon.chat.messages import (
     ToolResult,
     Usage,
 )
-from antiphon.wire.anthropic import Anthropic
-from antiphon.wire.bedrock import Bedrock
-from antiphon.wire.codec import Codec
-from antiphon.wire.cohere import Cohere
-from antiphon.wire.gemini import Gemini
-from antiphon.wire.ollama import Ollama
-from antiphon.wire.openai_chat import OpenAIChat
-from antiphon.wire.responses import Responses
+from antiphon.formats.anthropic import Anthropic
+from antiphon.formats.bedrock import Bedrock
+from antiphon.formats.codec import Codec
+from antiphon.formats.cohere import Cohere
+from antiphon.formats.gemini import Gemini
+from antiphon.formats.ollama import Ollama
+from antiphon.formats.openai_chat import OpenAIChat
+from antiphon.formats.responses import Responses
 
 CODECS: list[Codec] = [OpenAIChat(), Responses(), Anthropic(), Gemini(), Ollama(), Cohere(), Bedrock()]
 PAIRS = [pytest.param(a, b, id=f"{a.name}-to-{b.name}") for a in CODECS for b in CODECS]

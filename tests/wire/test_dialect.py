@@ -16,17 +16,18 @@ from antiphon.chat.answers import Completion
 from antiphon.chat.events import End, Event, Finish, TextDelta, fold, unfold
 from antiphon.chat.messages import ChatRequest, Message
 from antiphon.errors import APIError, BadRequestError, RateLimitError, StreamError
+from antiphon.formats import json
+from antiphon.formats.anthropic import Anthropic
+from antiphon.formats.bedrock import Bedrock
+from antiphon.formats.codec import Codec, ListedModel, TokenCounter
+from antiphon.formats.cohere import Cohere
+from antiphon.formats.framing import sse
+from antiphon.formats.gemini import Gemini
+from antiphon.formats.ollama import Ollama
+from antiphon.formats.openai_chat import OpenAIChat
+from antiphon.formats.openai_chat.legacy_completions import OpenAIText
+from antiphon.formats.responses import Responses
 from antiphon.testing import Fault, Upstream
-from antiphon.wire import json, sse
-from antiphon.wire.anthropic import Anthropic
-from antiphon.wire.bedrock import Bedrock
-from antiphon.wire.codec import Codec, ListedModel, TokenCounter
-from antiphon.wire.cohere import Cohere
-from antiphon.wire.gemini import Gemini
-from antiphon.wire.ollama import Ollama
-from antiphon.wire.openai_chat import OpenAIChat
-from antiphon.wire.openai_text import OpenAIText
-from antiphon.wire.responses import Responses
 from tests.vendors import anthropic, boto3, cohere, genai, ollama, openai
 from tests.wire import gemini_values, laws
 from tests.wire.laws import names

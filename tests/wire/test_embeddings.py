@@ -15,8 +15,7 @@ import pytest
 from antiphon import AsyncClient, Client
 from antiphon.chat.embeddings import EmbeddingRequest
 from antiphon.errors import APIError, BadRequestError, InternalServerError, StreamError
-from antiphon.testing import Fault, Upstream, vector_of
-from antiphon.wire.embeddings import (
+from antiphon.formats.embeddings import (
     BedrockEmbeddings,
     CohereEmbeddings,
     EmbeddingCodec,
@@ -26,6 +25,7 @@ from antiphon.wire.embeddings import (
     VertexEmbeddings,
     VoyageEmbeddings,
 )
+from antiphon.testing import Fault, Upstream, vector_of
 from tests.recordings import Exchange, exchanges
 from tests.vendors import openai
 

@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 
 from antiphon.chat.embeddings import Embedding, EmbeddingRequest, Embeddings, EmbeddingUsage
 from antiphon.errors import BadRequestError
-from antiphon.testing import vector_of
-from antiphon.wire import json
-from antiphon.wire.embeddings import (
+from antiphon.formats import json
+from antiphon.formats.embeddings import (
     EmbeddingDialect,
     GeminiEmbeddings,
     OldOllamaEmbeddings,
@@ -23,6 +22,7 @@ from antiphon.wire.embeddings import (
     VertexEmbeddings,
     VoyageEmbeddings,
 )
+from antiphon.testing import vector_of
 from tests.vendors import genai, ollama, openai
 from tests.wire import laws
 

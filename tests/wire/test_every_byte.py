@@ -13,16 +13,16 @@ import pytest
 from antiphon.chat.answers import Choice, Completion
 from antiphon.chat.events import End, Event, Finish, TextDelta, unfold
 from antiphon.chat.messages import ChatRequest, Message, Reasoning, Text, ToolCall, Usage
-from antiphon.wire import json
-from antiphon.wire.anthropic import Anthropic
-from antiphon.wire.bedrock import Bedrock
-from antiphon.wire.codec import Codec, Decoder
-from antiphon.wire.cohere import Cohere
-from antiphon.wire.gemini import Gemini
-from antiphon.wire.ollama import Ollama
-from antiphon.wire.openai_chat import OpenAIChat
-from antiphon.wire.openai_stream import StreamDecoder
-from antiphon.wire.responses import Responses
+from antiphon.formats import json
+from antiphon.formats.anthropic import Anthropic
+from antiphon.formats.bedrock import Bedrock
+from antiphon.formats.codec import Codec, Decoder
+from antiphon.formats.cohere import Cohere
+from antiphon.formats.gemini import Gemini
+from antiphon.formats.ollama import Ollama
+from antiphon.formats.openai_chat import OpenAIChat
+from antiphon.formats.openai_chat.stream import StreamDecoder
+from antiphon.formats.responses import Responses
 from tests import recordings
 from tests.recordings import Exchange
 from tests.wire import laws

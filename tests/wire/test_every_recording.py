@@ -7,8 +7,8 @@ from collections import Counter
 
 import pytest
 
-from antiphon.wire import json
-from antiphon.wire.responses import Responses
+from antiphon.formats import json
+from antiphon.formats.responses import Responses
 from tests import recordings
 
 FORMATS = {

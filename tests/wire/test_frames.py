@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from antiphon.errors import ResponseTooLargeError, StreamError
-from antiphon.wire.frames import FrameDecoder, encode, encode_headers
+from antiphon.formats.framing.eventstream import FrameDecoder, encode, encode_headers
 from tests.vendors import botocore
 
 HEADERS = {":event-type": "x", ":message-type": "event"}

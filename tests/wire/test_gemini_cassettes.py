@@ -15,8 +15,8 @@ from antiphon.chat.answers import Completion
 from antiphon.chat.events import fold, unfold
 from antiphon.chat.messages import ChatRequest
 from antiphon.errors import BadRequestError, NotFoundError
-from antiphon.wire import json
-from antiphon.wire.gemini import Gemini
+from antiphon.formats import json
+from antiphon.formats.gemini import Gemini
 from tests import recordings
 from tests.recordings import Exchange
 from tests.vendors import genai

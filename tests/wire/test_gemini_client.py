@@ -9,9 +9,9 @@ import pytest
 
 from antiphon.chat.answers import Choice, Completion
 from antiphon.chat.messages import Annotation, ChatRequest, Message, Reasoning, Text, ToolCall, ToolResult, Usage
+from antiphon.formats import json
+from antiphon.formats.gemini import Gemini
 from antiphon.testing import Answer, Fault, Upstream
-from antiphon.wire import json
-from antiphon.wire.gemini import Gemini
 from tests.vendors import genai
 from tests.wire import laws
 

@@ -27,10 +27,10 @@ from antiphon.chat.messages import (
     ToolName,
     ToolResult,
 )
-from antiphon.wire import json
-from antiphon.wire.codec import Codec
-from antiphon.wire.gemini import Gemini
-from antiphon.wire.openai_chat import OpenAIChat
+from antiphon.formats import json
+from antiphon.formats.codec import Codec
+from antiphon.formats.gemini import Gemini
+from antiphon.formats.openai_chat import OpenAIChat
 from tests.wire import laws
 
 GEMINI, OPENAI = Gemini(), OpenAIChat()

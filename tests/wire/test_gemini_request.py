@@ -24,8 +24,8 @@ from antiphon.chat.messages import (
     ToolResult,
 )
 from antiphon.errors import APIError, BadRequestError
-from antiphon.wire import json
-from antiphon.wire.gemini import Gemini
+from antiphon.formats import json
+from antiphon.formats.gemini import Gemini
 from tests.wire import laws
 
 CODEC = Gemini()

@@ -25,8 +25,9 @@ from antiphon.chat.events import (
 )
 from antiphon.chat.messages import Annotation, Audio, ChatRequest, Image, Message, Opaque, Text, ToolCall, Usage
 from antiphon.errors import APIError, AuthenticationError, RateLimitError, ResponseTooLargeError, StreamError
-from antiphon.wire import json, sse
-from antiphon.wire.gemini import Gemini
+from antiphon.formats import json
+from antiphon.formats.framing import sse
+from antiphon.formats.gemini import Gemini
 from tests.wire import laws
 
 CODEC = Gemini()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from antiphon.wire import json
+from antiphon.formats import json
 from tests.wire import laws
 
 

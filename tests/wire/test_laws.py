@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from antiphon.chat.events import Event, UnknownEvent, fold, unfold
 from antiphon.chat.messages import ChatRequest, Message, ReasoningOptions, ResponseFormat, Tool, ToolName
 from antiphon.errors import APIError, BadRequestError, StreamError
-from antiphon.wire import json
-from antiphon.wire.responses import Responses
+from antiphon.formats import json
+from antiphon.formats.responses import Responses
 from tests.wire import formats, garbage, laws
 from tests.wire.formats import FORMATS, GEMINI, RESPONSES, Format, without_form
 

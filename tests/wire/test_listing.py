@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from antiphon.errors import APIError
-from antiphon.wire.listing import listed_models, token_count
-from antiphon.wire.times import timestamp, unix_time
+from antiphon.formats.listing import listed_models, token_count
+from antiphon.formats.times import timestamp, unix_time
 
 
 class Told(APIError):

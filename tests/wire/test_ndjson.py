@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from antiphon.errors import ResponseTooLargeError
-from antiphon.wire.ndjson import LineDecoder, encode
+from antiphon.formats.framing.ndjson import LineDecoder, encode
 
 
 def test_every_split() -> None:

@@ -9,9 +9,9 @@ import pytest
 
 from antiphon.chat.answers import Choice, Completion
 from antiphon.chat.messages import Image, Message, Reasoning, Text, ToolCall, ToolResult, Usage
+from antiphon.formats import json
+from antiphon.formats.ollama import Ollama
 from antiphon.testing import Fault, Upstream
-from antiphon.wire import json
-from antiphon.wire.ollama import Ollama
 from tests.vendors import ollama
 from tests.wire import laws
 

@@ -23,9 +23,9 @@ from antiphon.chat.messages import (
     ToolResult,
 )
 from antiphon.errors import BadRequestError
-from antiphon.wire import json
-from antiphon.wire.ollama import Ollama
-from antiphon.wire.openai_chat import OpenAIChat
+from antiphon.formats import json
+from antiphon.formats.ollama import Ollama
+from antiphon.formats.openai_chat import OpenAIChat
 from tests.wire import laws
 from tests.wire.test_anthropic_crossing import OPENAI_REQUEST, crossed, plain
 

@@ -31,8 +31,8 @@ from antiphon.errors import (
     ResponseTooLargeError,
     StreamError,
 )
-from antiphon.wire import json
-from antiphon.wire.ollama import Ollama
+from antiphon.formats import json
+from antiphon.formats.ollama import Ollama
 from tests import recordings
 from tests.wire import laws
 from tests.wire.ollama_values import body, frames
@@ -167,8 +167,8 @@ def test_faults_of_whole_answers() -> None:
 
 def test_what_is_held_before_the_first_line_ends_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """A body without a line end is given up at the bound of whole answers; blank lines are not held at all."""
-    monkeypatch.setattr("antiphon.wire.whole.MAX_BODY", 100)
-    monkeypatch.setattr("antiphon.wire.ollama.MAX_BODY", 100)
+    monkeypatch.setattr("antiphon.formats.body.MAX_BODY", 100)
+    monkeypatch.setattr("antiphon.formats.ollama.MAX_BODY", 100)
     decoder = CODEC.decoder(REQUEST, NDJSON)
     assert [*decoder.feed(b"\n" * 99), *decoder.feed(b"\n" * 99), *decoder.feed(b"{" + b" " * 90)] == []
     with pytest.raises(ResponseTooLargeError):

@@ -13,10 +13,10 @@ from antiphon import errors
 from antiphon.chat.answers import Choice, Completion
 from antiphon.chat.events import fold
 from antiphon.chat.messages import Annotation, Audio, ChatRequest, Message, Reasoning, Refusal, Text, ToolCall, Usage
-from antiphon.wire import json
-from antiphon.wire.openai_answer import decode_completion, decode_usage, encode_completion, encode_usage
-from antiphon.wire.openai_chat import OpenAIChat
-from antiphon.wire.openai_message import NAME
+from antiphon.formats import json
+from antiphon.formats.openai_chat import OpenAIChat
+from antiphon.formats.openai_chat.answer import decode_completion, decode_usage, encode_completion, encode_usage
+from antiphon.formats.openai_chat.message import NAME
 from tests.vendors import openai
 from tests.wire import laws, openai_shapes
 

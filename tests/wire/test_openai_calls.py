@@ -8,7 +8,7 @@ import pytest
 
 from antiphon.chat.messages import ToolCall
 from antiphon.errors import StreamError
-from antiphon.wire.openai_calls import Calls
+from antiphon.formats.openai_chat.calls import Calls
 from tests.wire.openai_chunks import answer, chunk
 
 A, B = ToolCall("a", "f", '{"x": 1}'), ToolCall("b", "g", '{"y": 2}')

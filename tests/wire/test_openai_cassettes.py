@@ -13,8 +13,8 @@ from antiphon.chat.answers import Completion
 from antiphon.chat.events import fold
 from antiphon.chat.messages import ChatRequest
 from antiphon.errors import APIStatusError, StreamError
-from antiphon.wire import json
-from antiphon.wire.openai_chat import OpenAIChat
+from antiphon.formats import json
+from antiphon.formats.openai_chat import OpenAIChat
 from tests import recordings
 from tests.recordings import Exchange
 from tests.wire import laws

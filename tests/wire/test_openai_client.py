@@ -9,9 +9,9 @@ import pytest
 
 from antiphon.chat.answers import Choice, Completion
 from antiphon.chat.messages import Message, Reasoning, Text, Tool, ToolCall, Usage
+from antiphon.formats import json
+from antiphon.formats.openai_chat import OpenAIChat
 from antiphon.testing import Fault, Upstream
-from antiphon.wire import json
-from antiphon.wire.openai_chat import OpenAIChat
 from tests.vendors import openai
 
 CODEC = OpenAIChat()

@@ -14,7 +14,7 @@ from antiphon.chat.events import (
 )
 from antiphon.chat.messages import ChatRequest
 from antiphon.errors import APIError, ResponseTooLargeError, StreamError
-from antiphon.wire import json
+from antiphon.formats import json
 from tests.wire import laws, openai_shapes
 from tests.wire.openai_chunks import (
     CODEC,

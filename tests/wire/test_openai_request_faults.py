@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from antiphon.errors import BadRequestError
-from antiphon.wire import json
-from antiphon.wire.openai_chat import OpenAIChat
+from antiphon.formats import json
+from antiphon.formats.openai_chat import OpenAIChat
 
 CODEC = OpenAIChat()
 TEXT, OBJECT = "a string", "an object"

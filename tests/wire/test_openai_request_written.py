@@ -25,10 +25,10 @@ from antiphon.chat.messages import (
     ToolName,
     ToolResult,
 )
-from antiphon.wire import json
-from antiphon.wire.openai_chat import OpenAIChat
-from antiphon.wire.openai_message import NAME
-from antiphon.wire.openai_request import decode_request, encode_request
+from antiphon.formats import json
+from antiphon.formats.openai_chat import OpenAIChat
+from antiphon.formats.openai_chat.message import NAME
+from antiphon.formats.openai_chat.request import decode_request, encode_request
 
 CODEC = OpenAIChat()
 FOREIGN = {"gemini": {"x": 1}}

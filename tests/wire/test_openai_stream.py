@@ -19,7 +19,7 @@ from antiphon.chat.events import (
 )
 from antiphon.chat.messages import Annotation, Audio, Message, Opaque, Reasoning, Refusal, Text, Usage
 from antiphon.errors import StreamError
-from antiphon.wire.openai_stream import StreamDecoder
+from antiphon.formats.openai_chat.stream import StreamDecoder
 from tests.wire import laws, openai_shapes
 from tests.wire.openai_chunks import (
     CODEC,

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from antiphon.chat.events import Event, ReasoningDelta, TextDelta, ToolCallDelta
-from antiphon.wire import json
-from antiphon.wire.openai_stream import StreamDecoder
-from antiphon.wire.openai_template import Template
+from antiphon.formats import json
+from antiphon.formats.openai_chat.stream import StreamDecoder
+from antiphon.formats.openai_chat.template import Template
 from tests.wire.openai_chunks import chunk
 
 

@@ -25,10 +25,10 @@ from antiphon.chat.events import (
 )
 from antiphon.chat.messages import ChatRequest, Message, Part, Reasoning, Refusal, Text, ToolCall, Usage
 from antiphon.errors import APIError, BadRequestError, RateLimitError
+from antiphon.formats import json
+from antiphon.formats.openai_chat import OpenAIChat
+from antiphon.formats.openai_chat.legacy_completions import MAX_TOKENS, OpenAIText
 from antiphon.testing import Fault, Upstream
-from antiphon.wire import json
-from antiphon.wire.openai_chat import OpenAIChat
-from antiphon.wire.openai_text import MAX_TOKENS, OpenAIText
 from tests.vendors import openai
 from tests.wire import laws
 

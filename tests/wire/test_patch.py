@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from antiphon.chat.messages import Patch
-from antiphon.wire import json, patch
+from antiphon.formats import json, patch
 from tests.wire import laws
 
 KEYS = st.sampled_from("abc")

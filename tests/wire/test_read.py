@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from antiphon.errors import BadRequestError
-from antiphon.wire import read
+from antiphon.formats import read
 
 OPTIONAL: dict[Callable[..., Any], tuple[str, list[Any]]] = {
     read.text: ("a string", ["", "x"]),

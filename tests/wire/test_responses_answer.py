@@ -10,8 +10,8 @@ from antiphon.chat.answers import Choice, Completion
 from antiphon.chat.events import fold
 from antiphon.chat.messages import ChatRequest, FinishReason, Message, Reasoning, Text, ToolCall, Usage
 from antiphon.errors import APIError, BadRequestError, InternalServerError, RateLimitError, StreamError
-from antiphon.wire import json
-from antiphon.wire.responses import Responses
+from antiphon.formats import json
+from antiphon.formats.responses import Responses
 from tests.wire import laws
 
 CODEC = Responses()

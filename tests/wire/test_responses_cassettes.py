@@ -14,8 +14,8 @@ from antiphon.chat.answers import Completion
 from antiphon.chat.events import fold, unfold
 from antiphon.chat.messages import ChatRequest
 from antiphon.errors import BadRequestError
-from antiphon.wire import json
-from antiphon.wire.responses import Responses
+from antiphon.formats import json
+from antiphon.formats.responses import Responses
 from tests import recordings
 from tests.recordings import Exchange
 from tests.wire import laws

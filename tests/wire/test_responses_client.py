@@ -25,8 +25,8 @@ from antiphon.chat.messages import (
     ToolResult,
     Usage,
 )
+from antiphon.formats.responses import Responses
 from antiphon.testing import Fault, Upstream
-from antiphon.wire.responses import Responses
 from tests.vendors import openai
 from tests.wire import laws
 from tests.wire.responses_values import plain

@@ -23,11 +23,11 @@ from antiphon.chat.messages import (
     ToolCall,
     ToolResult,
 )
-from antiphon.wire import json
-from antiphon.wire.anthropic import Anthropic
-from antiphon.wire.codec import Codec
-from antiphon.wire.openai_chat import OpenAIChat
-from antiphon.wire.responses import Responses
+from antiphon.formats import json
+from antiphon.formats.anthropic import Anthropic
+from antiphon.formats.codec import Codec
+from antiphon.formats.openai_chat import OpenAIChat
+from antiphon.formats.responses import Responses
 from tests.wire import laws
 from tests.wire.responses_values import completions, plain
 from tests.wire.test_anthropic_crossing import OPENAI_REQUEST

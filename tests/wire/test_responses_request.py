@@ -25,8 +25,8 @@ from antiphon.chat.messages import (
     ToolResult,
 )
 from antiphon.errors import BadRequestError
-from antiphon.wire import json
-from antiphon.wire.responses import Responses
+from antiphon.formats import json
+from antiphon.formats.responses import Responses
 from tests.wire.responses_values import plain
 
 CODEC = Responses()

@@ -37,10 +37,11 @@ from antiphon.chat.messages import (
     Usage,
 )
 from antiphon.errors import APIError, RateLimitError, ResponseTooLargeError, StreamError
-from antiphon.wire import json, sse
-from antiphon.wire.codec import Decoder
-from antiphon.wire.openai_chat import OpenAIChat
-from antiphon.wire.responses import Responses
+from antiphon.formats import json
+from antiphon.formats.codec import Decoder
+from antiphon.formats.framing import sse
+from antiphon.formats.openai_chat import OpenAIChat
+from antiphon.formats.responses import Responses
 from tests.wire import laws
 from tests.wire.responses_values import plain
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from antiphon.errors import ResponseTooLargeError
-from antiphon.wire import sse
+from antiphon.formats.framing import sse
 from tests.wire import laws
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from antiphon import errors
-from antiphon.wire import status
+from antiphon.formats import status
 from tests.wire import laws
 
 

@@ -13,17 +13,17 @@ from hypothesis import strategies as st
 from antiphon.chat.answers import Choice, Completion
 from antiphon.chat.events import unfold
 from antiphon.chat.messages import ChatRequest, Message, Text
-from antiphon.wire.anthropic import Anthropic
-from antiphon.wire.bedrock import Bedrock
-from antiphon.wire.codec import Dialect, ListedModel
-from antiphon.wire.cohere import Cohere
-from antiphon.wire.gemini import Gemini
-from antiphon.wire.listing import listed_models
-from antiphon.wire.ollama import Ollama
-from antiphon.wire.openai_chat import OpenAIChat
-from antiphon.wire.openai_text import OpenAIText
-from antiphon.wire.responses import Responses
-from antiphon.wire.times import timestamp, unix_seconds
+from antiphon.formats.anthropic import Anthropic
+from antiphon.formats.bedrock import Bedrock
+from antiphon.formats.codec import Dialect, ListedModel
+from antiphon.formats.cohere import Cohere
+from antiphon.formats.gemini import Gemini
+from antiphon.formats.listing import listed_models
+from antiphon.formats.ollama import Ollama
+from antiphon.formats.openai_chat import OpenAIChat
+from antiphon.formats.openai_chat.legacy_completions import OpenAIText
+from antiphon.formats.responses import Responses
+from antiphon.formats.times import timestamp, unix_seconds
 
 DIALECTS: dict[str, Dialect] = {
     dialect.name: dialect

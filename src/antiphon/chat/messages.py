@@ -60,7 +60,7 @@ version does not know; the provider's own word is kept beside it in `native_fini
 
 
 class Patch(msgspec.Struct, frozen=True):
-    """What turns one JSON object or array into another: see `antiphon.wire.patch`."""
+    """What turns one JSON object or array into another: see `antiphon.formats.patch`."""
 
     set: Mapping[Any, Any]
     """New values by key, or by place in an array."""
@@ -296,7 +296,9 @@ class Message(Node, frozen=True):
         What Chat Completions cannot say is left out, such as signatures of thoughts and blocks of other formats.
         """
         # Their writer stands on this module, which therefore asks for it by its name.
-        written: list[dict[str, Any]] = import_module("antiphon.wire.openai_message").encode_message(self, "$", [])
+        written: list[dict[str, Any]] = import_module("antiphon.formats.openai_chat.message").encode_message(
+            self, "$", []
+        )
         return written
 
     def to_dict(self) -> dict[str, Any]:

@@ -27,6 +27,7 @@ import anyio
 from anyio import to_thread
 
 from antiphon.errors import AntiphonError, APIConnectionError, MissingExtraError
+from antiphon.formats.codec import HTTPRequest
 from antiphon.http.connection import MAX_CONNECTIONS
 from antiphon.http.failures import all_in_use, broken, unanswered, unreachable
 from antiphon.http.loops import AtTheEnd, PerLoop
@@ -35,7 +36,6 @@ from antiphon.http.protocol import NEVER
 from antiphon.http.reply import SETTLE_SECONDS, AnyReply, aim, fields, own_field
 from antiphon.http.tls import TLS, Certificate, Verify
 from antiphon.transport import Reply, Timeout
-from antiphon.wire.codec import HTTPRequest
 from antiphon.wire.http1 import MalformedError, request_head
 
 if TYPE_CHECKING:

@@ -11,11 +11,11 @@ import re
 from collections.abc import AsyncIterator, Iterator, Mapping
 
 from antiphon.errors import APIConnectionError, APITimeoutError, ResponseTooLargeError, StreamError
+from antiphon.formats.codec import Headers, HTTPRequest
 from antiphon.http.failures import broken, ran_out, redirected
 from antiphon.http.network import Origin, origin_of
 from antiphon.http.protocol import NEVER
 from antiphon.transport import Timeout
-from antiphon.wire.codec import Headers, HTTPRequest
 from antiphon.wire.http1 import Gunzip, MalformedError
 
 __all__ = ["SETTLE_SECONDS", "AnyReply", "aim", "fields", "own_field"]

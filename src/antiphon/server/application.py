@@ -14,6 +14,20 @@ from anyio.abc import TaskGroup
 from starlette.routing import Route, Router
 
 from antiphon.config import Config
+from antiphon.formats.anthropic import Anthropic
+from antiphon.formats.codec import Dialect
+from antiphon.formats.embeddings import (
+    GeminiEmbeddings,
+    OldOllamaEmbeddings,
+    OllamaEmbeddings,
+    OpenAIEmbeddings,
+    VertexEmbeddings,
+)
+from antiphon.formats.gemini import Gemini
+from antiphon.formats.ollama import Ollama
+from antiphon.formats.openai_chat import OpenAIChat
+from antiphon.formats.openai_chat.legacy_completions import OpenAIText
+from antiphon.formats.responses import Responses
 from antiphon.http.exchange import HTTPTransport
 from antiphon.server.beside import Count, Embed, Fact, Figures, Models
 from antiphon.server.chat import Chat
@@ -23,20 +37,6 @@ from antiphon.server.gateway import Gateway
 from antiphon.server.openapi import described
 from antiphon.threads import in_thread
 from antiphon.transport import Transport
-from antiphon.wire.anthropic import Anthropic
-from antiphon.wire.codec import Dialect
-from antiphon.wire.embeddings import (
-    GeminiEmbeddings,
-    OldOllamaEmbeddings,
-    OllamaEmbeddings,
-    OpenAIEmbeddings,
-    VertexEmbeddings,
-)
-from antiphon.wire.gemini import Gemini
-from antiphon.wire.ollama import Ollama
-from antiphon.wire.openai_chat import OpenAIChat
-from antiphon.wire.openai_text import OpenAIText
-from antiphon.wire.responses import Responses
 
 if TYPE_CHECKING:
     from antiphon.server.metrics import Metrics

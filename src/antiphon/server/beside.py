@@ -10,14 +10,14 @@ from antiphon.chat.embeddings import EmbeddingRequest
 from antiphon.chat.messages import ChatRequest
 from antiphon.core import Model
 from antiphon.errors import BadRequestError, NotFoundError
+from antiphon.formats import json, read
+from antiphon.formats.codec import Dialect, TokenCounter
+from antiphon.formats.embeddings import EmbeddingDialect
+from antiphon.formats.listing import ListedModel
 from antiphon.server.chat import decoded
 from antiphon.server.exchange import Exchange, Receive, Scope, Send
 from antiphon.server.gateway import Gateway
 from antiphon.threads import computed, in_thread
-from antiphon.wire import json, read
-from antiphon.wire.codec import Dialect, TokenCounter
-from antiphon.wire.embeddings import EmbeddingDialect
-from antiphon.wire.listing import ListedModel
 
 __all__ = ["Count", "Embed", "Fact", "Figures", "Models"]
 

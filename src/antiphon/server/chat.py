@@ -12,13 +12,13 @@ from antiphon.chat.events import End, fold
 from antiphon.chat.messages import ChatRequest, Opaque, Part
 from antiphon.core import Prepared
 from antiphon.errors import APIError, BadRequestError
+from antiphon.formats import json, read
+from antiphon.formats.codec import Dialect, Encoder
 from antiphon.server.exchange import NEVER, Exchange, Receive, Scope, Send
 from antiphon.server.faults import told
 from antiphon.server.fields import relayed
 from antiphon.server.gateway import Gateway
 from antiphon.threads import LARGE, computed
-from antiphon.wire import json, read
-from antiphon.wire.codec import Dialect, Encoder
 
 __all__ = ["Chat", "decoded"]
 

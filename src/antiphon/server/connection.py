@@ -13,7 +13,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from antiphon.config import Limits
 from antiphon.errors import APIStatusError
-from antiphon.wire.openai_chat import OpenAIChat
+from antiphon.formats.openai_chat import OpenAIChat
 
 __all__ = ["protocol"]
 

@@ -10,10 +10,10 @@ import anyio
 from starlette.exceptions import HTTPException
 
 from antiphon.errors import APIError, APIStatusError, AuthenticationError, NotFoundError, PermissionDeniedError
+from antiphon.formats.codec import Dialect
 from antiphon.server.exchange import Exchange, Left, Receive, Scope, Send, too_slow
 from antiphon.server.faults import stopping, told
 from antiphon.server.gateway import Gateway
-from antiphon.wire.codec import Dialect
 
 __all__ = ["OPEN", "Door"]
 

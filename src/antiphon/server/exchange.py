@@ -14,8 +14,8 @@ import anyio
 from antiphon.chat.messages import Loss, Usage
 from antiphon.config import Limits
 from antiphon.errors import APIError, APIStatusError
+from antiphon.formats.codec import HTTPReply
 from antiphon.server.fields import listed_losses
-from antiphon.wire.codec import HTTPReply
 
 __all__ = ["NEVER", "Connection", "Exchange", "Left", "Outcome", "Receive", "Scope", "Send", "is_id", "too_slow"]
 

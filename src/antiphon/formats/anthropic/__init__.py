@@ -1,0 +1,179 @@
+"""Floor 2: Anthropic Messages, the codec. Pure functions, no I/O.
+
+Messages are in `anthropic_message.py`, requests in `anthropic_request.py`, answers in `anthropic_answer.py`, streams in
+`anthropic_stream.py` (read) and `anthropic_frames.py` (written).
+
+Source: anthropic 2.12, "Migrating to API version 2026-10-21" (read 2026-11-22), recorded exchanges.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from antiphon.chat.answers import Completion
+from antiphon.chat.messages import ChatRequest, Loss
+from antiphon.errors import APIError
+from antiphon.formats import json, read
+from antiphon.formats.anthropic.answer import (
+    decode_completion,
+    encode_completion,
+    error_code,
+    error_inside,
+    error_object,
+)
+from antiphon.formats.anthropic.frames import StreamEncoder
+from antiphon.formats.anthropic.message import NAME, NOTES
+from antiphon.formats.anthropic.request import DEFAULT_MAX_TOKENS, decode_request, encode_request
+from antiphon.formats.anthropic.stream import StreamDecoder
+from antiphon.formats.body import AnyDecoder, WholeDecoder
+from antiphon.formats.codec import Decoder, Encoder, Headers, HTTPReply, HTTPRequest, ListedModel
+from antiphon.formats.listing import listed_models, token_count
+from antiphon.formats.status import error_reply, excerpt, status_error, words
+from antiphon.formats.times import timestamp
+
+__all__ = ["Anthropic"]
+
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+_MOST_MODELS = 1000
+"""Most models that a page of the list can have; it has 20 where nobody asks (anthropic 2.12, `models.list`)."""
+_UNCOUNTED = ("max_tokens", "stream", "temperature", "top_p", "top_k", "stop_sequences", "metadata", "service_tier")
+"""Fields that a request to count tokens does not have."""
+
+
+class Anthropic(msgspec.Struct, frozen=True, kw_only=True):
+    """The codec of Anthropic Messages and of the servers that speak it."""
+
+    name: str = NAME
+    stream_type: str = "text/event-stream"
+    path: str = "/v1/messages"
+    """After the base URL, which ends in no version as that of Anthropic's own clients does not."""
+    version: str = "2023-06-01"
+    """The `anthropic-version` header. From 2026-10-21 on, the API refuses sampling parameters, documents in the
+    assistant's messages and citations in the user's text; they are left out and reported. A request may name another:
+    a date as `anthropic_version` in its own extra, which is what `extra_body` sets."""
+    beta: tuple[str, ...] = ()
+    """The `anthropic-beta` header: names of features to be tried."""
+    inline_system: bool | None = None
+    """Whether the model takes system messages after the user's turn, too; where not, they are moved to the head and
+    reported. `None`: those do whose name says Claude 4.8 or later."""
+    max_tokens: int = DEFAULT_MAX_TOKENS
+    """The bound on the answer, which must be sent, where the request sets none; added to the room for its thoughts."""
+
+    def encode_request(self, request: ChatRequest) -> HTTPRequest:
+        """Write *request* for an upstream."""
+        source, losses, version = self._encode(request)
+        headers = self._headers("text/event-stream" if request.stream else "application/json", version)
+        return HTTPRequest(path=self.path, body=json.encode(source), headers=headers, losses=tuple(losses))
+
+    def models_request(self) -> HTTPRequest:
+        """Write the question which models an upstream has."""
+        path = self.path.rpartition("/")[0] + f"/models?limit={_MOST_MODELS}"
+        return HTTPRequest(method="GET", path=path, body=b"", headers=self._headers("application/json", self.version))
+
+    def decode_models(self, body: bytes) -> list[tuple[str, int]]:
+        """Read the answer to it."""
+        return listed_models(body, _told)
+
+    def encode_count(self, request: ChatRequest) -> HTTPRequest:
+        """Write the question how many tokens *request* has; its answer is read by `decode_count`."""
+        source, losses, version = self._encode(request)
+        for field in _UNCOUNTED:
+            source.pop(field, None)
+        return HTTPRequest(
+            path=f"{self.path}/count_tokens",
+            body=json.encode(source),
+            headers=self._headers("application/json", version),
+            losses=tuple(loss for loss in losses if loss.path != "$.max_tokens"),
+        )
+
+    def _encode(self, request: ChatRequest) -> tuple[dict[str, Any], list[Loss], str]:
+        """Return the request object, what it lost, and the API version that it is for."""
+        own = json.text(NOTES.own_extra(request).get("anthropic_version")) or ""
+        dated = _DATE.fullmatch(own) is not None  # or else it is for a host that has it in the body
+        version = own if dated else self.version
+        source, losses = encode_request(
+            request, version=version, inline_system=self.inline_system, max_tokens=self.max_tokens
+        )
+        if dated:
+            source.pop("anthropic_version", None)
+        return source, losses, version
+
+    def _headers(self, accept: str, version: str) -> dict[str, str]:
+        headers = {"content-type": "application/json", "accept": accept, "anthropic-version": version}
+        if self.beta:
+            headers["anthropic-beta"] = ",".join(self.beta)
+        return headers
+
+    def decode_count(self, body: bytes) -> int:
+        """Read the answer to it."""
+        return token_count(body, "input_tokens", _told)
+
+    def encode_token_count(self, count: int) -> bytes:
+        """Write that answer."""
+        return json.encode({"input_tokens": count})
+
+    def decoder(self, request: ChatRequest, content_type: str) -> Decoder:
+        """Return a decoder for the answer to *request*.
+
+        A server that ignores `stream` and sends a whole answer, or the other way round, is told by what it sends, and
+        where that leaves it open by *content_type*.
+        """
+        kind = content_type.partition(";")[0].strip().lower()
+        stream = kind == "text/event-stream" or (request.stream and kind != "application/json")
+        return AnyDecoder(StreamDecoder(), WholeDecoder(decode_completion), labelled_stream=stream)
+
+    def decode_error(self, status: int, headers: Headers, body: bytes) -> APIError:
+        """Read an upstream's error reply. *body* may be empty, HTML from a proxy, or JSON of any shape."""
+        try:
+            source = json.decode(body)
+        except json.MALFORMED:
+            return status_error(status, headers, excerpt(body))
+        outer: dict[str, Any] = source if json.is_object(source) else {}
+        inner: dict[str, Any] = outer["error"] if json.is_object(outer.get("error")) else {}
+        kind = json.text(inner.get("type"))
+        error = status_error(status, headers, words(source), code=error_code(inner), type=kind, body=source)
+        error.request_id = error.request_id or json.text(outer.get("request_id"))
+        return error
+
+    def decode_request(self, body: bytes, path: str = "") -> ChatRequest:
+        """Read a client's request body.
+
+        Raises:
+            BadRequestError: With `param` the path of the fault, such as `$.messages[0].role`.
+        """
+        return read.request(body, decode_request)
+
+    def encoder(self, request: ChatRequest) -> Encoder:
+        """Return an encoder for the streamed answer to *request*; of several choices it writes the first."""
+        return StreamEncoder(model=request.model)
+
+    def encode_response(self, completion: Completion) -> bytes:
+        """Write a whole answer; of several choices the first."""
+        return json.encode(encode_completion(completion))
+
+    def encode_error(self, error: APIError) -> HTTPReply:
+        """Write an error reply; the body of one that came from this format is given back as it was."""
+        return error_reply(error, error_object(error), id_header="request-id")
+
+    def encode_models(self, models: Sequence[ListedModel]) -> bytes:
+        """Write the list of all models, on one page."""
+        ends = {"first_id": models[0].id, "last_id": models[-1].id} if models else {"first_id": None, "last_id": None}
+        return json.encode({"data": [_listed(model) for model in models], "has_more": False, **ends})
+
+    def encode_model(self, model: ListedModel) -> bytes:
+        """Write what there is to know of one model."""
+        return json.encode(_listed(model))
+
+
+def _told(source: dict[str, Any]) -> APIError:
+    """Read an error, which a proxy may have written in a shape of its own."""
+    return error_inside(source if source.get("error") else {"error": source})
+
+
+def _listed(model: ListedModel) -> dict[str, Any]:
+    made = timestamp(model.created)  # where it is not known, the epoch stands for that
+    return {"type": "model", "id": model.id, "display_name": model.id, "created_at": made, "lifecycle": "active"}
