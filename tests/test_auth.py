@@ -24,7 +24,7 @@ from antiphon.auth import HiddenHeaders, Secret, bearer, find_key, header, no_au
 from antiphon.errors import AntiphonError, APIConnectionError, APITimeoutError, AuthenticationError
 from antiphon.formats.codec import HTTPRequest
 from antiphon.http.exchange import HTTPTransport
-from antiphon.transport import Timeout
+from antiphon.http.transport import Timeout
 from tests.peers import Peer, answering, reply
 
 CANARY = "sk-canary-4f8a/91+c2="

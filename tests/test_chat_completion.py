@@ -14,8 +14,8 @@ from antiphon.bridge import Iteration
 from antiphon.chat.events import ReasoningDelta, RefusalDelta, TextDelta
 from antiphon.chat.messages import Message, ToolCall, Usage
 from antiphon.errors import APITimeoutError, NestAsyncioError, StreamError
+from antiphon.http.transport import Timeout
 from antiphon.testing import Delay, Script
-from antiphon.transport import Timeout
 from tests.calling import in_loop
 
 

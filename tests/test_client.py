@@ -24,8 +24,8 @@ from antiphon.chat.messages import ChatRequest, Loss, Message, Text, ToolCall, T
 from antiphon.client import AsyncCompletionStream, AsyncStream, CompletionStream
 from antiphon.errors import APIConnectionError, APITimeoutError, NestAsyncioError, StreamError
 from antiphon.formats.openai_chat import OpenAIChat
+from antiphon.http.transport import Timeout
 from antiphon.testing import Delay, Fault, Script, Upstream
-from antiphon.transport import Timeout
 from tests.calling import in_loop
 
 leaves_nothing = pytest.mark.usefixtures("no_leaks")

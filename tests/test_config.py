@@ -19,9 +19,9 @@ from antiphon.catalog import ProviderRow, Quirks
 from antiphon.config import Config, Limits, ServerSettings, Timeouts, config_path, load, user_path
 from antiphon.errors import ConfigError
 from antiphon.handler import Provider
+from antiphon.http.transport import Timeout
 from antiphon.provider_tables import FIELDS
 from antiphon.resolve import Resolver
-from antiphon.transport import Timeout
 from tests.program import CANARY, posix_only
 from tests.test_resolve import NoTransport
 

@@ -39,9 +39,9 @@ from antiphon.errors import (
     StreamError,
 )
 from antiphon.formats.openai_chat import OpenAIChat
+from antiphon.http.transport import Timeout
 from antiphon.resolve import DEFAULT_MODEL
 from antiphon.testing import Fault, Script, Upstream
-from antiphon.transport import Timeout
 
 KEY = "sk-canary-0123456789abcdef"
 

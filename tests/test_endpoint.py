@@ -34,8 +34,8 @@ from antiphon.formats.gemini import Gemini, Vertex
 from antiphon.formats.openai_chat import OpenAIChat
 from antiphon.handler import Call
 from antiphon.http.exchange import HTTPTransport
+from antiphon.http.transport import Timeout
 from antiphon.testing import Fault, Upstream
-from antiphon.transport import Timeout
 
 KEY = "sk-canary-0123456789abcdef"
 REQUEST = ChatRequest("m", (Message.user("hi"),))

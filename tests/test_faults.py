@@ -38,8 +38,8 @@ from antiphon.errors import (
 from antiphon.formats.anthropic import Anthropic
 from antiphon.formats.codec import Codec
 from antiphon.formats.openai_chat import OpenAIChat
+from antiphon.http.transport import Timeout
 from antiphon.testing import Fault, Upstream
-from antiphon.transport import Timeout
 from tests.calling import Asked, Question, in_loop
 
 pytestmark = pytest.mark.usefixtures("no_leaks")

@@ -32,7 +32,7 @@ from antiphon.errors import (
 from antiphon.formats.codec import HTTPRequest
 from antiphon.http import protocol
 from antiphon.http.exchange import HTTPTransport
-from antiphon.transport import Timeout
+from antiphon.http.transport import Timeout
 from tests.peers import CHUNKED, PATIENCE, Line, Peer, Script, answering, chunk, proxy, reply
 
 pytestmark = [

@@ -16,9 +16,9 @@ from antiphon.formats.codec import HTTPRequest
 from antiphon.http import connection, dial
 from antiphon.http.connection import Connections
 from antiphon.http.dial import in_order
+from antiphon.http.environment import Origin
 from antiphon.http.exchange import HTTPTransport
-from antiphon.http.network import Origin
-from antiphon.transport import Timeout
+from antiphon.http.transport import Timeout
 from tests.peers import PATIENCE, answering, reply
 
 pytestmark = [

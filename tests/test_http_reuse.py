@@ -21,9 +21,9 @@ from antiphon.errors import APIConnectionError, APIError, APITimeoutError, Strea
 from antiphon.formats.codec import HTTPRequest
 from antiphon.http import protocol
 from antiphon.http.connection import Pool
+from antiphon.http.environment import Origin
 from antiphon.http.exchange import HTTPTransport
-from antiphon.http.network import Origin
-from antiphon.transport import Timeout
+from antiphon.http.transport import Timeout
 from tests.peers import CHUNKED, PATIENCE, Line, Peer, Script, answering, chunk, reply
 
 pytestmark = [

@@ -33,7 +33,7 @@ from antiphon.errors import (
 )
 from antiphon.formats.codec import HTTPRequest
 from antiphon.formats.openai_chat import OpenAIChat
-from antiphon.transport import Timeout
+from antiphon.http.transport import Timeout
 from tests.peers import CHUNKED, PATIENCE, Line, Peer, Script, answering, chunk, proxy, reply
 
 pytestmark = [

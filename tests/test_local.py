@@ -30,8 +30,8 @@ from antiphon.errors import (
     StreamError,
 )
 from antiphon.handler import Call, as_handler
+from antiphon.http.transport import Timeout
 from antiphon.local import DEFAULT_NAME, LocalModel, local_model_for
-from antiphon.transport import Timeout
 from tests.local_models import (
     Gate,
     Puppet,

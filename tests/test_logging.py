@@ -17,8 +17,8 @@ import pytest
 from antiphon import AsyncClient, ChatCompletion, Client
 from antiphon.chat.messages import ChatRequest, Usage
 from antiphon.errors import APIStatusError, APITimeoutError, BadRequestError, MissingAPIKeyError, StreamError
+from antiphon.http.transport import Timeout
 from antiphon.testing import Delay, Fault, Script, Upstream
-from antiphon.transport import Timeout
 from tests.calling import WAYS, Question, Way
 
 LINE = re.compile(

@@ -21,9 +21,9 @@ from antiphon.formats.gemini import Gemini
 from antiphon.formats.ollama import Ollama
 from antiphon.formats.responses import Responses
 from antiphon.formats.status import http_status, words
+from antiphon.http.http1 import ResponseReader
 from antiphon.partial_json import PartialJSON
 from antiphon.stop_strings import Stops
-from antiphon.wire.http1 import ResponseReader
 from tests.wire.test_growth import check_growth
 
 TIMES = 20

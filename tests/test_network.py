@@ -9,8 +9,8 @@ import pytest
 import trustme
 
 from antiphon.errors import APIConnectionError
-from antiphon.http import network
-from antiphon.http.network import Origin, Proxies, origin_of, trusted
+from antiphon.http import environment
+from antiphon.http.environment import Origin, Proxies, origin_of, trusted
 
 
 @pytest.mark.parametrize(
@@ -172,9 +172,9 @@ def test_certificates_in_unusual_places(monkeypatch: pytest.MonkeyPatch, tmp_pat
         "get_default_verify_paths",
         lambda: ssl.DefaultVerifyPaths(None, None, "", "", "", ""),  # type: ignore[arg-type]
     )
-    monkeypatch.setattr(network, "_BUNDLES", (str(empty),))
+    monkeypatch.setattr(environment, "_BUNDLES", (str(empty),))
     assert authorities(trusted()) == 0
     file = tmp_path / "bundle.pem"
     trustme.CA().cert_pem.write_to_path(str(file))
-    monkeypatch.setattr(network, "_BUNDLES", (str(empty), str(file)))
+    monkeypatch.setattr(environment, "_BUNDLES", (str(empty), str(file)))
     assert authorities(trusted()) == 1

@@ -20,6 +20,7 @@ from antiphon.chat.events import End, Event, ReasoningDelta, Start, TextDelta, T
 from antiphon.chat.messages import ChatRequest, Message, ToolCall, Usage
 from antiphon.errors import APITimeoutError
 from antiphon.handler import Call, as_handler
+from antiphon.http.transport import Timeout
 from antiphon.testing import (
     AsyncGeneratorProviderMock,
     AsyncProviderMock,
@@ -29,7 +30,6 @@ from antiphon.testing import (
     Script,
     Upstream,
 )
-from antiphon.transport import Timeout
 
 leaves_nothing = pytest.mark.usefixtures("no_leaks")
 

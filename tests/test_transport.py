@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from antiphon.transport import Timeout
+from antiphon.http.transport import Timeout
 
 
 def test_of() -> None:

@@ -26,7 +26,7 @@ from antiphon.formats.openai_chat import OpenAIChat
 from antiphon.formats.responses import Responses
 from antiphon.handler import Call
 from antiphon.http.exchange import HTTPTransport
-from antiphon.transport import Timeout
+from antiphon.http.transport import Timeout
 from tests.peers import PATIENCE, Line, Peer, reply
 
 pytestmark = pytest.mark.anyio

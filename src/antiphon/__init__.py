@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from antiphon.handler import provider as provider
     from antiphon.http.exchange import HTTPTransport as HTTPTransport
     from antiphon.http.httpx_transport import HttpxTransport as HttpxTransport
+    from antiphon.http.transport import Timeout as Timeout
     from antiphon.tools import tool as tool
-    from antiphon.transport import Timeout as Timeout
 
 __version__ = "0.1.0"
 
@@ -51,7 +51,7 @@ _HOMES = {
     "HTTPTransport": "http.exchange",
     "HttpxTransport": "http.httpx_transport",
     "Message": "chat.messages",
-    "Timeout": "transport",
+    "Timeout": "http.transport",
     "configure": "bridge",
     "errors": "",
     "models": "",

@@ -21,10 +21,10 @@ from antiphon.chat.events import Event, Folder
 from antiphon.core import ChatParams, Core, EmbeddingParams, Messages, Model, Prepared
 from antiphon.errors import StreamError
 from antiphon.http.tls import Certificate, Verify
+from antiphon.http.transport import Timeout, Transport
 from antiphon.stepping import AsyncStepping, Stepping, Taking
 from antiphon.structured import AsyncParseMethods, ParseMethods
 from antiphon.tool_loop import AsyncRunMethods, RunMethods
-from antiphon.transport import Timeout, Transport
 
 __all__ = ["AsyncClient", "AsyncCompletionStream", "AsyncStream", "Client", "CompletionStream", "Stream"]
 

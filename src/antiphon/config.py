@@ -20,11 +20,11 @@ import msgspec
 from antiphon.access import SHORTEST, AccessKeys, environment_keys, name_fault
 from antiphon.catalog import provider_id
 from antiphon.errors import AntiphonError, ConfigError
-from antiphon.http.network import origin_of
+from antiphon.http.environment import origin_of
+from antiphon.http.transport import Timeout
 from antiphon.provider_tables import read_names
 from antiphon.resolve import Names
 from antiphon.toml_file import TOMLFile
-from antiphon.transport import Timeout
 
 __all__ = ["Config", "Limits", "ServerSettings", "Timeouts", "config_path", "is_loopback", "load", "user_path"]
 

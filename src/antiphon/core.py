@@ -26,11 +26,11 @@ from antiphon.formats.openai_chat.request import decode_request, in_words_of, pl
 from antiphon.handler import Call, Embedder, Handler
 from antiphon.http.exchange import HTTPTransport
 from antiphon.http.tls import Certificate, Verify
+from antiphon.http.transport import Timeout, Transport
 from antiphon.model_lists import LIST_SECONDS, Model, Source, in_order, listed, sources
 from antiphon.resolve import Names, Resolver
 from antiphon.threads import in_thread
 from antiphon.tools import AnyTool, definition
-from antiphon.transport import Timeout, Transport
 from antiphon.watch import Watch, logged
 
 __all__ = ["ChatParams", "Core", "EmbeddingParams", "Messages", "Model", "Prepared", "chat_request"]

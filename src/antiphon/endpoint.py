@@ -30,8 +30,8 @@ from antiphon.formats.body import MAX_BODY
 from antiphon.formats.codec import Codec, Decoder, Headers, HTTPRequest, TokenCounter
 from antiphon.formats.embeddings import EmbeddingCodec
 from antiphon.handler import Call
+from antiphon.http.transport import Reply, Timeout, Transport
 from antiphon.threads import computed, in_thread
-from antiphon.transport import Reply, Timeout, Transport
 
 __all__ = ["Endpoint"]
 

@@ -43,9 +43,9 @@ from antiphon.chat.events import (
 from antiphon.chat.messages import ChatRequest, Loss, Usage
 from antiphon.errors import APITimeoutError, StreamError
 from antiphon.formats.openai_chat.request import encode_request
+from antiphon.http.transport import Timeout
 from antiphon.stop_strings import Stops
 from antiphon.threads import DONE, Steps, computed, in_thread
-from antiphon.transport import Timeout
 
 __all__ = ["Call", "Clock", "Embedder", "Handler", "Provider", "as_handler", "provider"]
 

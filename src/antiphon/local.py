@@ -40,11 +40,11 @@ from antiphon.formats.embeddings import OpenAIEmbeddings
 from antiphon.formats.openai_chat import OpenAIChat
 from antiphon.formats.openai_chat.message import NAME
 from antiphon.handler import Call
+from antiphon.http.transport import Timeout
 from antiphon.isolated import IsolatedEngine
 from antiphon.llama import Settings
 from antiphon.local_fields import only_known, without_cache
 from antiphon.local_schema import check_schema
-from antiphon.transport import Timeout
 
 __all__ = ["DEFAULT_NAME", "LocalModel", "close_served", "local_model_for"]
 

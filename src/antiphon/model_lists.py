@@ -12,8 +12,8 @@ from antiphon.catalog import ProviderRow
 from antiphon.endpoint import Endpoint
 from antiphon.errors import AntiphonError, APITimeoutError
 from antiphon.handler import Handler
+from antiphon.http.transport import Timeout
 from antiphon.resolve import ANY_MODEL, DEFAULT_MODEL, Resolver
-from antiphon.transport import Timeout
 
 __all__ = ["LIST_SECONDS", "Model", "Source", "in_order", "listed", "sources"]
 

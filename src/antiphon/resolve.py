@@ -28,8 +28,8 @@ from antiphon.formats.codec import Codec
 from antiphon.formats.embeddings import EmbeddingCodec
 from antiphon.formats.openai_chat import OpenAIChat
 from antiphon.handler import Handler, as_handler
-from antiphon.http.network import Origin, origin_of
-from antiphon.transport import Transport
+from antiphon.http.environment import Origin, origin_of
+from antiphon.http.transport import Transport
 
 __all__ = [
     "ANY_MODEL",

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antiphon.wire.http1 import Gunzip, MalformedError, ResponseReader, request_head
+from antiphon.http.http1 import Gunzip, MalformedError, ResponseReader, request_head
 from tests.peers import CHUNKED, chunk, reply
 
 ANSWERS = {

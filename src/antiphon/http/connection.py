@@ -14,8 +14,8 @@ from collections import deque
 from anyio import to_thread
 
 from antiphon.http.dial import attach, in_order, open_tunnel, reach
+from antiphon.http.environment import Origin, Proxies, Proxy
 from antiphon.http.loops import AtTheEnd, PerLoop
-from antiphon.http.network import Origin, Proxies, Proxy
 from antiphon.http.protocol import Connection
 from antiphon.http.tls import TLS
 

@@ -11,9 +11,9 @@ from collections import deque
 from itertools import chain, zip_longest
 
 from antiphon.errors import APIConnectionError
-from antiphon.http.network import Origin, Proxy
+from antiphon.http.environment import Origin, Proxy
+from antiphon.http.http1 import ResponseReader, request_head
 from antiphon.http.protocol import NEVER, Connection
-from antiphon.wire.http1 import ResponseReader, request_head
 
 __all__ = ["attach", "in_order", "open_tunnel", "reach"]
 

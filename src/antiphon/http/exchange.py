@@ -21,11 +21,11 @@ from antiphon.errors import APIConnectionError
 from antiphon.formats.codec import HTTPRequest
 from antiphon.http.connection import MAX_CONNECTIONS, Connections, Pool
 from antiphon.http.failures import all_in_use, broken, unanswered, unreachable
+from antiphon.http.http1 import MalformedError, ResponseReader, request_head
 from antiphon.http.protocol import Connection
 from antiphon.http.reply import SETTLE_SECONDS, AnyReply, aim, fields, own_field
 from antiphon.http.tls import TLS, Certificate, Verify
-from antiphon.transport import Reply, Timeout
-from antiphon.wire.http1 import MalformedError, ResponseReader, request_head
+from antiphon.http.transport import Reply, Timeout
 
 __all__ = ["HTTPTransport"]
 

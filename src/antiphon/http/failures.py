@@ -10,8 +10,8 @@ import socket
 import ssl
 
 from antiphon.errors import APIConnectionError, APIError, APIStatusError, APITimeoutError, StreamError
-from antiphon.http.network import Origin, Proxy
-from antiphon.wire.http1 import MalformedError
+from antiphon.http.environment import Origin, Proxy
+from antiphon.http.http1 import MalformedError
 
 __all__ = ["all_in_use", "broken", "ran_out", "redirected", "unanswered", "unreachable"]
 

@@ -29,14 +29,14 @@ from anyio import to_thread
 from antiphon.errors import AntiphonError, APIConnectionError, MissingExtraError
 from antiphon.formats.codec import HTTPRequest
 from antiphon.http.connection import MAX_CONNECTIONS
+from antiphon.http.environment import Origin
 from antiphon.http.failures import all_in_use, broken, unanswered, unreachable
+from antiphon.http.http1 import MalformedError, request_head
 from antiphon.http.loops import AtTheEnd, PerLoop
-from antiphon.http.network import Origin
 from antiphon.http.protocol import NEVER
 from antiphon.http.reply import SETTLE_SECONDS, AnyReply, aim, fields, own_field
 from antiphon.http.tls import TLS, Certificate, Verify
-from antiphon.transport import Reply, Timeout
-from antiphon.wire.http1 import MalformedError, request_head
+from antiphon.http.transport import Reply, Timeout
 
 if TYPE_CHECKING:
     import httpx2

@@ -21,8 +21,8 @@ from collections.abc import Callable
 from typing import cast
 
 from antiphon.errors import APIConnectionError
-from antiphon.http.network import Origin, Proxy
-from antiphon.wire.http1 import MalformedError, ResponseReader
+from antiphon.http.environment import Origin, Proxy
+from antiphon.http.http1 import MalformedError, ResponseReader
 
 __all__ = ["NEVER", "Connection"]
 

@@ -12,11 +12,11 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 
 from antiphon.errors import APIConnectionError, APITimeoutError, ResponseTooLargeError, StreamError
 from antiphon.formats.codec import Headers, HTTPRequest
+from antiphon.http.environment import Origin, origin_of
 from antiphon.http.failures import broken, ran_out, redirected
-from antiphon.http.network import Origin, origin_of
+from antiphon.http.http1 import Gunzip, MalformedError
 from antiphon.http.protocol import NEVER
-from antiphon.transport import Timeout
-from antiphon.wire.http1 import Gunzip, MalformedError
+from antiphon.http.transport import Timeout
 
 __all__ = ["SETTLE_SECONDS", "AnyReply", "aim", "fields", "own_field"]
 

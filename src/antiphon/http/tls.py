@@ -7,7 +7,7 @@ import ssl
 from typing import TypeAlias
 
 from antiphon.errors import APIConnectionError
-from antiphon.http.network import trusted
+from antiphon.http.environment import trusted
 
 __all__ = ["TLS", "Certificate", "Verify"]
 

@@ -29,6 +29,7 @@ from antiphon.formats.openai_chat import OpenAIChat
 from antiphon.formats.openai_chat.legacy_completions import OpenAIText
 from antiphon.formats.responses import Responses
 from antiphon.http.exchange import HTTPTransport
+from antiphon.http.transport import Transport
 from antiphon.server.beside import Count, Embed, Fact, Figures, Models
 from antiphon.server.chat import Chat
 from antiphon.server.door import OPEN, Door
@@ -36,7 +37,6 @@ from antiphon.server.exchange import Exchange, Receive, Scope, Send
 from antiphon.server.gateway import Gateway
 from antiphon.server.openapi import described
 from antiphon.threads import in_thread
-from antiphon.transport import Transport
 
 if TYPE_CHECKING:
     from antiphon.server.metrics import Metrics

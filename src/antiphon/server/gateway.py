@@ -14,11 +14,11 @@ from antiphon.config import Config, Limits
 from antiphon.core import Core, Model, Prepared
 from antiphon.errors import BadRequestError
 from antiphon.handler import Handler
+from antiphon.http.transport import Transport
 from antiphon.server.exchange import Exchange
 from antiphon.server.faults import no_room, overloaded
 from antiphon.server.model_lists import ModelLists
 from antiphon.threads import in_thread
-from antiphon.transport import Transport
 
 __all__ = ["Gateway"]
 

@@ -20,10 +20,10 @@ import anyio
 
 from antiphon.core import Core
 from antiphon.errors import AntiphonError
+from antiphon.http.transport import Timeout
 from antiphon.model_lists import LIST_SECONDS, Model, Source, in_order
 from antiphon.server.fields import one_line
 from antiphon.threads import in_thread
-from antiphon.transport import Timeout
 
 __all__ = ["ModelLists"]
 

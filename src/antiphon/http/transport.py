@@ -73,7 +73,7 @@ class Timeout(msgspec.Struct, frozen=True):
             return cls(total=value.total_seconds())
         if not isinstance(value, SupportsFloat):
             raise TypeError(
-                "timeout must be a number of seconds, a timedelta or an antiphon.transport.Timeout; "
+                "timeout must be a number of seconds, a timedelta or an antiphon.http.transport.Timeout; "
                 f"it is of the type {type(value).__name__}."
             )
         return cls(total=float(value))
