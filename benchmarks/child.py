@@ -146,7 +146,7 @@ class Child:
                 pass
 
         if bridged:
-            iterate: Any = import_module("antiphon.bridge").iterate
+            iterate: Any = import_module("antiphon.sync.bridge").iterate
             return _repeat(lambda: [None for _ in iterate(numbers)], seconds) / count * 1e6
         return _repeat(lambda: self._run("asyncio", read, client=False), seconds) / count * 1e6
 

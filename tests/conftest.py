@@ -16,7 +16,8 @@ import hypothesis.database
 import pytest
 from blockbuster import BlockBuster
 
-from antiphon import bridge, local_model
+from antiphon import local_model
+from antiphon.sync import bridge
 from tests import leaks, loopback, recordings
 
 OUTER_ENVIRON = MappingProxyType(dict(os.environ))
@@ -116,7 +117,9 @@ def _blockbuster() -> BlockBuster:
     found = BlockBuster(["antiphon"])
     # Where the bridge waits in its caller's thread, once it has found that it may.
     for name in ("threading.Lock.acquire", "threading.Lock.acquire_lock"):
-        found.functions[name].can_block_in("antiphon/bridge.py", {"run", "__next__", "__exit__", "__del__", "close"})
+        found.functions[name].can_block_in(
+            "antiphon/sync/bridge.py", {"run", "__next__", "__exit__", "__del__", "close"}
+        )
         # Coverage's tracer, which has one lock for all threads.
         found.functions[name].can_block_in("coverage/collector.py", {"lock_data"})
     # Some microseconds, to see whether plug-ins were installed meanwhile; only for names that nobody has.

@@ -15,7 +15,7 @@ from typing import Any
 import anyio.to_thread
 import pytest
 
-from antiphon import bridge, llama
+from antiphon import llama
 from antiphon.auth import Secret
 from antiphon.chat.answers import Completion
 from antiphon.chat.events import Event, fold
@@ -23,6 +23,7 @@ from antiphon.chat.messages import ChatRequest, Message
 from antiphon.handler import Call
 from antiphon.llama import Llama, Settings
 from antiphon.local import LocalModel, local_model_for
+from antiphon.sync import bridge
 
 PATIENCE = 30.0
 """Seconds until a test that waits in vain fails."""

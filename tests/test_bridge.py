@@ -24,9 +24,9 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
-from antiphon import bridge
-from antiphon.bridge import configure, iterate, run
 from antiphon.errors import NestAsyncioError, StreamError
+from antiphon.sync import bridge
+from antiphon.sync.bridge import configure, iterate, run
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs signals to threads, or fork")
 WINDOW = 64
@@ -175,7 +175,7 @@ def test_import_starts_nothing() -> None:
         seen = []
         watched = ("socket.", "subprocess.", "_thread.", "os.fork")
         sys.addaudithook(lambda event, _: seen.append(event) if event.startswith(watched) else None)
-        import antiphon.bridge, threading
+        import antiphon.sync.bridge, threading
         print(seen)
         print(threading.active_count())
         """
@@ -268,7 +268,7 @@ def test_nest_asyncio(package: str, first: str) -> None:
     assert "refused before\n1 4950 [1, 2]\nrefused\nloop goes on\n" == python(
         """
         import asyncio, importlib, sys
-        from antiphon.bridge import iterate, run
+        from antiphon.sync.bridge import iterate, run
         from antiphon.errors import NestAsyncioError
 
         async def same(value):
@@ -1170,7 +1170,7 @@ def test_fork_leaves_quietly() -> None:
     assert "child 2\nparent 0\n" == python(
         """
         import asyncio, os, sys, threading, warnings
-        from antiphon.bridge import iterate, run
+        from antiphon.sync.bridge import iterate, run
 
         async def numbers():
             for number in range(1000):
@@ -1199,7 +1199,7 @@ def test_fork_leaves_quietly() -> None:
 
 EXIT = """
 import asyncio, atexit, sys, threading, time
-from antiphon.bridge import iterate, run
+from antiphon.sync.bridge import iterate, run
 
 started = threading.Event()
 
@@ -1306,7 +1306,7 @@ def test_nothing_waits_while_python_shuts_down(words: str) -> None:
     program = f"""
 import asyncio
 from antiphon import Client
-from antiphon.bridge import iterate, run
+from antiphon.sync.bridge import iterate, run
 
 async def count():
     while True:

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from antiphon import ChatCompletion, configure, models
-from antiphon.bridge import Iteration
 from antiphon.chat.events import ReasoningDelta, RefusalDelta, TextDelta
 from antiphon.chat.messages import Message, ToolCall, Usage
 from antiphon.errors import APITimeoutError, NestAsyncioError, StreamError
 from antiphon.http.transport import Timeout
+from antiphon.sync.bridge import Iteration
 from antiphon.testing import Delay, Script
 from tests.calling import in_loop
 

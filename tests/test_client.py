@@ -17,7 +17,7 @@ import anyio.to_thread
 import pytest
 
 import antiphon
-from antiphon import AsyncClient, Client, bridge
+from antiphon import AsyncClient, Client
 from antiphon.chat.answers import Choice, Completion, CompletionChunk
 from antiphon.chat.events import End, Finish, ReasoningDelta, Start, TextDelta, UsageUpdate
 from antiphon.chat.messages import ChatRequest, Loss, Message, Text, ToolCall, ToolResult, Usage
@@ -25,6 +25,7 @@ from antiphon.client import AsyncCompletionStream, AsyncStream, CompletionStream
 from antiphon.errors import APIConnectionError, APITimeoutError, NestAsyncioError, StreamError
 from antiphon.formats.openai_chat import OpenAIChat
 from antiphon.http.transport import Timeout
+from antiphon.sync import bridge
 from antiphon.testing import Delay, Fault, Script, Upstream
 from tests.calling import in_loop
 

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from antiphon import AsyncClient, ChatCompletion, Client, bridge, core
+from antiphon import AsyncClient, ChatCompletion, Client, core
 from antiphon.chat.events import End, Start, TextDelta, UnknownEvent, UsageUpdate
 from antiphon.chat.messages import (
     ChatRequest,
@@ -41,6 +41,7 @@ from antiphon.errors import (
 from antiphon.formats.openai_chat import OpenAIChat
 from antiphon.http.transport import Timeout
 from antiphon.resolve import DEFAULT_MODEL
+from antiphon.sync import bridge
 from antiphon.testing import Fault, Script, Upstream
 
 KEY = "sk-canary-0123456789abcdef"

@@ -17,7 +17,7 @@ import pytest
 from pyreqwest.client import ClientBuilder, SyncClientBuilder
 
 import antiphon
-from antiphon import bridge
+from antiphon.sync import bridge
 from tests import leaks, recordings
 from tests.conftest import UNWANTED
 from tests.loopback import BeyondLoopbackError, is_loopback

@@ -15,7 +15,7 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from antiphon import Client, bridge
+from antiphon import Client
 from antiphon.chat.answers import Completion
 from antiphon.chat.events import End, Finish, Start, TextDelta, fold
 from antiphon.chat.messages import Audio, ChatRequest, File, Image, Message, ResponseFormat, Text, Tool, ToolResult
@@ -32,6 +32,7 @@ from antiphon.errors import (
 from antiphon.handler import Call, as_handler
 from antiphon.http.transport import Timeout
 from antiphon.local import DEFAULT_NAME, LocalModel, local_model_for
+from antiphon.sync import bridge
 from tests.local_models import (
     Gate,
     Puppet,

@@ -17,7 +17,7 @@ def program(code: str, **environ: str) -> tuple[int, str, str]:
     """Run a program that has `model`, `question` and `stream`; return its exit code and what it printed."""
     begin = """
         import os, signal, sys, threading, time
-        from antiphon import bridge
+        from antiphon.sync import bridge
         from antiphon.handler import Call
         from antiphon.local import local_model_for
         from antiphon.chat.messages import ChatRequest, Message

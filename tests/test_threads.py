@@ -18,7 +18,7 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
-from antiphon.threads import DONE, Steps, in_thread
+from antiphon.sync.blocking import DONE, Steps, in_thread
 
 PATIENCE = 30.0  # seconds until a test that waits in vain fails
 
@@ -297,7 +297,7 @@ def test_a_loop_that_ends_before_its_threads() -> None:
     python(
         """
         import asyncio, threading
-        from antiphon.threads import in_thread
+        from antiphon.sync.blocking import in_thread
 
         reached, release = threading.Event(), threading.Event()
 

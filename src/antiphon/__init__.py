@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from antiphon import errors as errors
     from antiphon import models as models
     from antiphon import testing as testing
-    from antiphon.bridge import configure as configure
     from antiphon.catalog import register as register
     from antiphon.chat.answers import Completion as Completion
     from antiphon.chat.answers import CompletionChunk as CompletionChunk
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from antiphon.http.exchange import HTTPTransport as HTTPTransport
     from antiphon.http.httpx_transport import HttpxTransport as HttpxTransport
     from antiphon.http.transport import Timeout as Timeout
+    from antiphon.sync.bridge import configure as configure
     from antiphon.tools import tool as tool
 
 __version__ = "0.1.0"
@@ -52,7 +52,7 @@ _HOMES = {
     "HttpxTransport": "http.httpx_transport",
     "Message": "chat.messages",
     "Timeout": "http.transport",
-    "configure": "bridge",
+    "configure": "sync.bridge",
     "errors": "",
     "models": "",
     "provider": "handler",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable
 from typing import Any, Literal, Unpack, overload
 
-from antiphon import bridge
 from antiphon.core import ChatParams, Core, Messages, Prepared
+from antiphon.sync import bridge
 
 __all__ = ["ChatCompletion"]
 

@@ -12,9 +12,7 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Any, Literal, Self, TypeAlias, Unpack, overload
 
-from antiphon import bridge
 from antiphon.auth import Secret
-from antiphon.bridge import Nested
 from antiphon.chat.answers import Completion, CompletionChunk
 from antiphon.chat.embeddings import Embeddings
 from antiphon.chat.events import Event, Folder
@@ -22,8 +20,10 @@ from antiphon.core import ChatParams, Core, EmbeddingParams, Messages, Model, Pr
 from antiphon.errors import StreamError
 from antiphon.http.tls import Certificate, Verify
 from antiphon.http.transport import Timeout, Transport
-from antiphon.stepping import AsyncStepping, Stepping, Taking
 from antiphon.structured import AsyncParseMethods, ParseMethods
+from antiphon.sync import bridge
+from antiphon.sync.bridge import Nested
+from antiphon.sync.streams import AsyncStepping, Stepping, Taking
 from antiphon.tool_loop import AsyncRunMethods, RunMethods
 
 __all__ = ["AsyncClient", "AsyncCompletionStream", "AsyncStream", "Client", "CompletionStream", "Stream"]

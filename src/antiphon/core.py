@@ -29,7 +29,7 @@ from antiphon.http.tls import Certificate, Verify
 from antiphon.http.transport import Timeout, Transport
 from antiphon.model_lists import LIST_SECONDS, Model, Source, in_order, listed, sources
 from antiphon.resolve import Names, Resolver
-from antiphon.threads import in_thread
+from antiphon.sync.blocking import in_thread
 from antiphon.tools import AnyTool, definition
 from antiphon.watch import Watch, logged
 

@@ -31,7 +31,7 @@ from antiphon.formats.codec import Codec, Decoder, Headers, HTTPRequest, TokenCo
 from antiphon.formats.embeddings import EmbeddingCodec
 from antiphon.handler import Call
 from antiphon.http.transport import Reply, Timeout, Transport
-from antiphon.threads import computed, in_thread
+from antiphon.sync.blocking import computed, in_thread
 
 __all__ = ["Endpoint"]
 

@@ -19,8 +19,6 @@ from typing import Any, Generic, Literal, NamedTuple, TypeVar, Unpack, cast, get
 
 import msgspec
 
-from antiphon import bridge
-from antiphon.bridge import Nested
 from antiphon.chat.answers import Completion
 from antiphon.chat.events import Folder, TextDelta
 from antiphon.chat.messages import ResponseFormat
@@ -30,7 +28,9 @@ from antiphon.errors import ParseError, StreamError
 from antiphon.formats import json
 from antiphon.partial_json import NOTHING, PartialJSON
 from antiphon.schema import Misfit, closed, json_schema, reader
-from antiphon.stepping import AsyncStepping, Stepping
+from antiphon.sync import bridge
+from antiphon.sync.bridge import Nested
+from antiphon.sync.streams import AsyncStepping, Stepping
 
 __all__ = [
     "AnswerType",

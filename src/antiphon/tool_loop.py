@@ -24,15 +24,15 @@ from typing import Any, Literal, TypeAlias, Unpack, cast, overload
 import anyio
 import msgspec
 
-from antiphon import bridge
-from antiphon.bridge import Nested
 from antiphon.chat.answers import Completion, CompletionChunk
 from antiphon.chat.events import Event, Folder
 from antiphon.chat.messages import Message, Text, ToolCall, ToolResult, Usage
 from antiphon.core import Core, Messages, Prepared, RunParams
 from antiphon.errors import StreamError
-from antiphon.stepping import AsyncStepping, Stepping
-from antiphon.threads import in_thread
+from antiphon.sync import bridge
+from antiphon.sync.blocking import in_thread
+from antiphon.sync.bridge import Nested
+from antiphon.sync.streams import AsyncStepping, Stepping
 from antiphon.tools import AnyTool, FunctionTool, result_content
 
 __all__ = ["AsyncRunMethods", "AsyncRunStream", "RunMethods", "RunResult", "RunStream", "ToolLoop"]

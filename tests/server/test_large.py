@@ -25,8 +25,8 @@ from antiphon.formats.embeddings import BedrockEmbeddings
 from antiphon.formats.openai_chat import OpenAIChat
 from antiphon.handler import Call
 from antiphon.http.exchange import HTTPTransport
+from antiphon.sync.blocking import LARGE
 from antiphon.testing import Upstream
-from antiphon.threads import LARGE
 from tests.server.test_dialects import WHOLE, ask, row
 from tests.serving import Serving
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from antiphon import bridge
 from antiphon.auth import Secret
 from antiphon.catalog import ProviderRow
 from antiphon.config import Config
 from antiphon.local import DEFAULT_NAME, LocalModel
 from antiphon.resolve import Names
+from antiphon.sync import bridge
 from tests.local_models import local
 from tests.server.clients import SCHEMA
 from tests.serving import Serving

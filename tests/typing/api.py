@@ -19,11 +19,11 @@ from antiphon import (
     provider,
     tool,
 )
-from antiphon.bridge import Iteration
 from antiphon.chat.messages import ChatRequest, Tool, ToolCall
 from antiphon.client import AsyncStream
 from antiphon.core import ChatParams
 from antiphon.structured import AsyncParseStream, ParsedCompletion, ParseStream
+from antiphon.sync.bridge import Iteration
 from antiphon.tool_loop import AsyncRunStream, RunResult, RunStream
 
 

@@ -36,7 +36,7 @@ from antiphon.server.door import OPEN, Door
 from antiphon.server.exchange import Exchange, Receive, Scope, Send
 from antiphon.server.gateway import Gateway
 from antiphon.server.openapi import described
-from antiphon.threads import in_thread
+from antiphon.sync.blocking import in_thread
 
 if TYPE_CHECKING:
     from antiphon.server.metrics import Metrics

@@ -17,7 +17,7 @@ from antiphon.formats.listing import ListedModel
 from antiphon.server.chat import decoded
 from antiphon.server.exchange import Exchange, Receive, Scope, Send
 from antiphon.server.gateway import Gateway
-from antiphon.threads import computed, in_thread
+from antiphon.sync.blocking import computed, in_thread
 
 __all__ = ["Count", "Embed", "Fact", "Figures", "Models"]
 

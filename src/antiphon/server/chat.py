@@ -18,7 +18,7 @@ from antiphon.server.exchange import NEVER, Exchange, Receive, Scope, Send
 from antiphon.server.faults import told
 from antiphon.server.fields import relayed
 from antiphon.server.gateway import Gateway
-from antiphon.threads import LARGE, computed
+from antiphon.sync.blocking import LARGE, computed
 
 __all__ = ["Chat", "decoded"]
 

@@ -18,7 +18,7 @@ from antiphon.http.transport import Transport
 from antiphon.server.exchange import Exchange
 from antiphon.server.faults import no_room, overloaded
 from antiphon.server.model_lists import ModelLists
-from antiphon.threads import in_thread
+from antiphon.sync.blocking import in_thread
 
 __all__ = ["Gateway"]
 

@@ -23,7 +23,7 @@ from antiphon.errors import AntiphonError
 from antiphon.http.transport import Timeout
 from antiphon.model_lists import LIST_SECONDS, Model, Source, in_order
 from antiphon.server.fields import one_line
-from antiphon.threads import in_thread
+from antiphon.sync.blocking import in_thread
 
 __all__ = ["ModelLists"]
 

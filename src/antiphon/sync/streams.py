@@ -6,8 +6,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, 
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
-from antiphon import bridge
-from antiphon.bridge import Nested
+from antiphon.sync import bridge
+from antiphon.sync.bridge import Nested
 
 __all__ = ["AsyncStepping", "Stepping", "Taking"]
 

@@ -1,0 +1,1 @@
+"""Blocking callers over async code, and blocking code beside an event loop."""
