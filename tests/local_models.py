@@ -15,14 +15,14 @@ from typing import Any
 import anyio.to_thread
 import pytest
 
-from antiphon import llama
-from antiphon.auth import Secret
 from antiphon.chat.answers import Completion
 from antiphon.chat.events import Event, fold
 from antiphon.chat.messages import ChatRequest, Message
-from antiphon.handler import Call
-from antiphon.llama import Llama, Settings
-from antiphon.local import LocalModel, local_model_for
+from antiphon.providers.auth import Secret
+from antiphon.providers.function import Call
+from antiphon.providers.local import llama_cpp
+from antiphon.providers.local.llama_cpp import Llama, Settings
+from antiphon.providers.local.model import LocalModel, local_model_for
 from antiphon.sync import bridge
 
 PATIENCE = 30.0
@@ -145,7 +145,7 @@ class Puppet:
                 self._running -= 1
 
     def load(self, library: object, path: Path, settings: Settings, *, remedy: str) -> Llama:
-        """Do as `llama.load`."""
+        """Do as `llama_cpp.load`."""
         self.before_load()
         self.loads += 1
         return Llama(self, "http://127.0.0.1:1", Secret("a-key-of-no-use"), self.tools)
@@ -155,9 +155,9 @@ class Puppet:
 def puppet(monkeypatch: pytest.MonkeyPatch) -> Puppet:
     """What every model loaded in this test is in truth."""
     puppet = Puppet()
-    monkeypatch.setattr(llama, "library", lambda: None)
-    monkeypatch.setattr(llama, "find", lambda path: path)
-    monkeypatch.setattr(llama, "load", puppet.load)
+    monkeypatch.setattr(llama_cpp, "library", lambda: None)
+    monkeypatch.setattr(llama_cpp, "find", lambda path: path)
+    monkeypatch.setattr(llama_cpp, "load", puppet.load)
     return puppet
 
 

@@ -9,7 +9,7 @@ from typing import Any, Self
 import msgspec
 
 from antiphon.config import Config
-from antiphon.resolve import Names
+from antiphon.providers.lookup import Names
 from antiphon.server import run
 from antiphon.server.application import Application
 from antiphon.server.exchange import Exchange

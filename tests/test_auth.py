@@ -20,11 +20,11 @@ import msgspec
 import pytest
 import trustme
 
-from antiphon.auth import HiddenHeaders, Secret, bearer, find_key, header, no_auth, redact
 from antiphon.errors import AntiphonError, APIConnectionError, APITimeoutError, AuthenticationError
 from antiphon.formats.codec import HTTPRequest
 from antiphon.http.exchange import HTTPTransport
 from antiphon.http.transport import Timeout
+from antiphon.providers.auth import HiddenHeaders, Secret, bearer, find_key, header, no_auth, redact
 from tests.peers import Peer, answering, reply
 
 CANARY = "sk-canary-4f8a/91+c2="

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from antiphon import Client
-from antiphon.auth import AWSSignature
-from antiphon.catalog import ProviderRow, find_provider
 from antiphon.chat.answers import Choice, Completion, CompletionChunk
 from antiphon.chat.messages import Message, ToolCall
 from antiphon.errors import AntiphonError, MissingAPIKeyError, MissingExtraError, RateLimitError, StreamError
 from antiphon.formats.bedrock import Bedrock
 from antiphon.formats.codec import HTTPRequest
+from antiphon.providers.auth import AWSSignature
+from antiphon.providers.catalog import ProviderRow, find_provider
 from antiphon.testing import Fault, SeenRequest, Upstream
 
 KEY = "bedrock-api-key-0123456789"

@@ -1,4 +1,4 @@
-"""Tests of `antiphon.catalog`: rows, names, plug-ins, suggestions."""
+"""Tests of `antiphon.providers.catalog`: rows, names, plug-ins, suggestions."""
 
 from __future__ import annotations
 
@@ -14,9 +14,17 @@ from urllib.parse import urlsplit
 import msgspec
 import pytest
 
-from antiphon import catalog
-from antiphon.catalog import ProviderRow, find_provider, provider_id, providers, register, split_model, unregister
 from antiphon.errors import AntiphonError, ModelNotFoundError, ProviderNotFoundError
+from antiphon.providers import catalog
+from antiphon.providers.catalog import (
+    ProviderRow,
+    find_provider,
+    provider_id,
+    providers,
+    register,
+    split_model,
+    unregister,
+)
 from tests import recordings
 
 WANTED = (
@@ -116,7 +124,7 @@ class TestRows:
 
     def test_nothing_is_read_at_import(self) -> None:
         """Importing the catalog loads neither the file's parser nor the reader of installed distributions."""
-        code = "import sys, antiphon.catalog; print([m for m in ('tomllib', 'importlib.metadata') if m in sys.modules])"
+        code = "import sys, antiphon.providers.catalog; print([m for m in ('tomllib', 'importlib.metadata') if m in sys.modules])"
         done = subprocess.run(
             [sys.executable, "-S", "-c", _WITH_PATH + code], capture_output=True, text=True, check=True
         )

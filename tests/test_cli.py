@@ -12,13 +12,14 @@ from typing import Any
 
 import pytest
 
-from antiphon import local_model, register
-from antiphon.catalog import ProviderRow, Quirks, unregister
+from antiphon import register
 from antiphon.chat.answers import Choice, Completion
 from antiphon.chat.events import End, ReasoningDelta, Start, TextDelta
 from antiphon.chat.messages import Message, Reasoning, Refusal, Text
 from antiphon.cli.terminal import worded
 from antiphon.errors import APITimeoutError
+from antiphon.providers.catalog import ProviderRow, Quirks, unregister
+from antiphon.providers.local import download
 from antiphon.testing import Fault, Upstream
 from tests.program import CANARY, PROGRAM, Terminal, interrupt, one_line, posix_only, run, start
 
@@ -416,7 +417,7 @@ class TestFailures:
 
     def test_unexpected_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """What nobody expected is one line too, and says how to learn more."""
-        monkeypatch.setattr(local_model, "is_present", lambda: {}["never"])
+        monkeypatch.setattr(download, "is_present", lambda: {}["never"])
         result = run("models", "list")
         assert (result.exit_code, result.stdout) == (1, "")
         assert "KeyError" in one_line(result.stderr)

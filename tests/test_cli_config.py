@@ -12,8 +12,8 @@ import pytest
 
 from antiphon import register
 from antiphon.access import AccessKeys, new_key, stored_form
-from antiphon.catalog import ProviderRow, unregister
 from antiphon.config import ServerSettings, load
+from antiphon.providers.catalog import ProviderRow, unregister
 from tests.program import CANARY, Terminal, one_line, posix_only, run
 
 KEY = new_key()

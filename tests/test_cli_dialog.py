@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from antiphon.chat.messages import ChatRequest
-from antiphon.resolve import DEFAULT_MODEL
+from antiphon.providers.lookup import DEFAULT_MODEL
 from antiphon.testing import Fault, Upstream
 from tests.program import Terminal, posix_only
 

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from antiphon import __version__, local_model, register
-from antiphon.catalog import unregister
-from antiphon.resolve import DEFAULT_MODEL
+from antiphon import __version__, register
+from antiphon.providers.catalog import unregister
+from antiphon.providers.local import download
+from antiphon.providers.lookup import DEFAULT_MODEL
 from antiphon.testing import Fault, Upstream
 from tests.program import CANARY, Terminal, one_line, posix_only, run
 
@@ -106,10 +107,10 @@ class TestModels:
     @staticmethod
     def put_file() -> Path:
         """Put something of the model's size in its place."""
-        local_model.path().parent.mkdir(parents=True)
-        with open(local_model.path(), "wb") as file:
-            file.truncate(local_model.DEFAULT.size)
-        return local_model.path()
+        download.path().parent.mkdir(parents=True)
+        with open(download.path(), "wb") as file:
+            file.truncate(download.DEFAULT.size)
+        return download.path()
 
     @pytest.mark.parametrize("arguments", [[], ["list"], ["list", "local"], ["local"]])
     def test_local(self, arguments: list[str]) -> None:
@@ -222,7 +223,7 @@ class TestModels:
         first, last = result.stderr.splitlines(keepends=True)
         assert "98 MB" in one_line(first)
         assert "could not be downloaded" in one_line(last)
-        assert not local_model.is_present()
+        assert not download.is_present()
 
 
 class TestHelp:

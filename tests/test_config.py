@@ -12,16 +12,16 @@ from typing import Any
 import msgspec
 import pytest
 
-from antiphon import catalog
 from antiphon.access import new_key, stored_form
-from antiphon.auth import Secret
-from antiphon.catalog import ProviderRow, Quirks
 from antiphon.config import Config, Limits, ServerSettings, Timeouts, config_path, load, user_path
 from antiphon.errors import ConfigError
-from antiphon.handler import Provider
 from antiphon.http.transport import Timeout
 from antiphon.provider_tables import FIELDS
-from antiphon.resolve import Resolver
+from antiphon.providers import catalog
+from antiphon.providers.auth import Secret
+from antiphon.providers.catalog import ProviderRow, Quirks
+from antiphon.providers.function import Provider
+from antiphon.providers.lookup import Resolver
 from tests.program import CANARY, posix_only
 from tests.test_resolve import NoTransport
 
@@ -469,7 +469,7 @@ def test_a_key_in_the_wrong_place_is_not_shown(write: Write) -> None:
 
 
 MODULE = """
-from antiphon.catalog import ProviderRow
+from antiphon.providers.catalog import ProviderRow
 
 def answer(request):
     return "yes"

@@ -40,7 +40,7 @@ from antiphon.errors import (
 )
 from antiphon.formats.openai_chat import OpenAIChat
 from antiphon.http.transport import Timeout
-from antiphon.resolve import DEFAULT_MODEL
+from antiphon.providers.lookup import DEFAULT_MODEL
 from antiphon.sync import bridge
 from antiphon.testing import Fault, Script, Upstream
 

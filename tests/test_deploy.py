@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from antiphon import config
-from antiphon.local_model import cache_dir
+from antiphon.providers.local.download import cache_dir
 from antiphon.server.run import _LAST_WORDS
 from tests.program import PATIENCE, posix_only, run, start
 

@@ -15,10 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from antiphon import Client
-from antiphon.auth import Secret, bearer, no_auth
 from antiphon.chat.events import Event, Folder, TextDelta, fold
 from antiphon.chat.messages import Annotation, ChatRequest, Message, Opaque, Text, ToolResult
-from antiphon.endpoint import Endpoint
 from antiphon.errors import (
     APIConnectionError,
     APIError,
@@ -32,9 +30,11 @@ from antiphon.formats.bedrock import Bedrock
 from antiphon.formats.codec import Codec, HTTPRequest
 from antiphon.formats.gemini import Gemini, Vertex
 from antiphon.formats.openai_chat import OpenAIChat
-from antiphon.handler import Call
 from antiphon.http.exchange import HTTPTransport
 from antiphon.http.transport import Timeout
+from antiphon.providers.auth import Secret, bearer, no_auth
+from antiphon.providers.function import Call
+from antiphon.providers.http import Endpoint
 from antiphon.testing import Fault, Upstream
 
 KEY = "sk-canary-0123456789abcdef"
@@ -591,7 +591,7 @@ async def test_the_key_is_no_local_variable() -> None:
     with pytest.raises(APIConnectionError) as caught:
         await play(endpoint(Scripted(APIConnectionError("refused"))))
     frames = traceback.TracebackException.from_exception(caught.value, capture_locals=True).stack
-    (own,) = [frame for frame in frames if frame.filename.endswith("antiphon/endpoint.py")]
+    (own,) = [frame for frame in frames if frame.filename.endswith("antiphon/providers/http.py")]
     assert own.locals is not None
     assert "headers" in own.locals
     assert "canary" not in repr(own.locals)

@@ -15,11 +15,11 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
-from antiphon import engine as engines
-from antiphon import local_model
-from antiphon.engine import Engine, Job
 from antiphon.errors import APIConnectionError, LocalModelError, StreamError
-from antiphon.llama import Settings
+from antiphon.providers.local import download
+from antiphon.providers.local import queue as engines
+from antiphon.providers.local.llama_cpp import Settings
+from antiphon.providers.local.queue import Engine, Job
 from tests.local_models import PATIENCE, Gate, Puppet, gate, last, piece, puppet, workers
 
 __all__ = ["gate", "puppet"]
@@ -290,7 +290,7 @@ async def test_close_frees_the_server(puppet: Puppet, monkeypatch: pytest.Monkey
         servers.append(weakref.ref(server))
         return server.load(*arguments, **options)
 
-    monkeypatch.setattr("antiphon.llama.load", load)
+    monkeypatch.setattr("antiphon.providers.local.llama_cpp.load", load)
     engine = engine_of()
     await end(*put(engine, "0"))
     await anyio.to_thread.run_sync(engine.close)
@@ -305,7 +305,7 @@ async def test_close_does_not_wait_for_a_fetch(puppet: Puppet, gate: Gate, monke
         gate.wait()
         return Path("m.gguf")
 
-    monkeypatch.setattr(local_model, "fetch_with_bar", fetch)
+    monkeypatch.setattr(download, "fetch_with_bar", fetch)
     engine = Engine(None, Settings(name="m", context=64, parallel=1))
     [job] = put(engine, "0")
     await gate.reached()
@@ -402,7 +402,7 @@ async def test_exit_while_fetching(puppet: Puppet, gate: Gate, monkeypatch: pyte
 
     monkeypatch.setattr(engines, "_engines", weakref.WeakSet[Engine]())
     monkeypatch.setattr(engines, "_exiting", False)
-    monkeypatch.setattr(local_model, "fetch_with_bar", fetch)
+    monkeypatch.setattr(download, "fetch_with_bar", fetch)
     [job] = put(Engine(None, Settings(name="m", context=64, parallel=1)), "0")
     await gate.reached()
     await anyio.to_thread.run_sync(engines._at_exit)

@@ -14,13 +14,13 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from antiphon import isolated
 from antiphon.chat.embeddings import EmbeddingRequest
 from antiphon.chat.events import TextDelta
 from antiphon.errors import BadRequestError, InternalServerError, LocalModelError, ModelNotFoundError, StreamError
-from antiphon.handler import Call
-from antiphon.isolated import IsolatedEngine
-from antiphon.local import LocalModel
+from antiphon.providers.function import Call
+from antiphon.providers.local import isolated
+from antiphon.providers.local.isolated import IsolatedEngine
+from antiphon.providers.local.model import LocalModel
 from tests.local_models import PATIENCE, ask, events_of, question
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_leaks")]
@@ -160,7 +160,7 @@ def test_the_process_ends_with_its_parent(model_file: Path) -> None:
     """A process whose parent is killed is gone soon after, even where llama.cpp is at a call that does not end."""
     code = f"""
 import anyio
-from antiphon.local import LocalModel
+from antiphon.providers.local.model import LocalModel
 from tests.local_models import ask, question
 model = LocalModel(isolated=True)
 async def main():

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from antiphon import llama
 from antiphon.errors import LocalModelError, MissingExtraError, ModelNotFoundError
-from antiphon.llama import Settings
+from antiphon.providers.local import llama_cpp
+from antiphon.providers.local.llama_cpp import Settings
 
 SETTINGS = Settings(name="m", context=64, parallel=2)
 
@@ -56,24 +56,24 @@ def test_threads_by_default(
 ) -> None:
     """Half of the CPUs compute, or of what the container grants; one at least and eight at most."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cpus)), raising=False)
-    monkeypatch.setattr(llama, "_CPU_QUOTA", tmp_path / "cpu.max")
+    monkeypatch.setattr(llama_cpp, "_CPU_QUOTA", tmp_path / "cpu.max")
     if quota is not None:
         (tmp_path / "cpu.max").write_text(quota)
-    assert threads == llama.thread_count()
+    assert threads == llama_cpp.thread_count()
 
 
 def test_threads_without_affinity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the system does not say which CPUs a process may use, all count."""
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 6)
-    monkeypatch.setattr(llama, "_CPU_QUOTA", tmp_path / "none")
-    assert llama.thread_count() == 3
+    monkeypatch.setattr(llama_cpp, "_CPU_QUOTA", tmp_path / "none")
+    assert llama_cpp.thread_count() == 3
 
 
 def test_threads_by_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """`ANTIPHON_LOCAL_THREADS` decides, beyond the bounds too."""
     monkeypatch.setenv("ANTIPHON_LOCAL_THREADS", "24")
-    assert llama.thread_count() == 24
+    assert llama_cpp.thread_count() == 24
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "two", "1.5"])
@@ -81,14 +81,14 @@ def test_threads_by_environment_must_be_a_number(value: str, monkeypatch: pytest
     """Anything but a number of threads is an error that names the variable."""
     monkeypatch.setenv("ANTIPHON_LOCAL_THREADS", value)
     with pytest.raises(LocalModelError, match="ANTIPHON_LOCAL_THREADS must be a number of threads"):
-        llama.thread_count()
+        llama_cpp.thread_count()
 
 
 def test_find(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A relative path is found from the current folder, and comes back absolute."""
     (tmp_path / "m.gguf").write_bytes(b"GGUF" + bytes(3 << 20))
     monkeypatch.chdir(tmp_path)
-    assert llama.find(Path("m.gguf")) == tmp_path / "m.gguf"
+    assert llama_cpp.find(Path("m.gguf")) == tmp_path / "m.gguf"
 
 
 @pytest.mark.parametrize("content", [b"", b"GGU", b"hello, world", b"gguf"])
@@ -97,7 +97,7 @@ def test_find_something_else(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "m.gguf"
     path.write_bytes(content)
     with pytest.raises(LocalModelError) as caught:
-        llama.find(path)
+        llama_cpp.find(path)
     assert str(caught.value) == f"{path} is not a GGUF file, the only kind that llama.cpp reads."
 
 
@@ -106,7 +106,7 @@ def test_find_a_folder(tmp_path: Path) -> None:
     path = tmp_path / "m.gguf"
     path.mkdir()
     with pytest.raises(LocalModelError, match=r"m\.gguf cannot be read: ."):
-        llama.find(path)
+        llama_cpp.find(path)
 
 
 @pytest.mark.parametrize(
@@ -123,21 +123,21 @@ def test_find_nothing(beside: tuple[str, ...], told: str, tmp_path: Path) -> Non
     for name in beside:
         (tmp_path / name).touch()
     with pytest.raises(ModelNotFoundError) as caught:
-        llama.find(tmp_path / "qwen-3b.gguf")
+        llama_cpp.find(tmp_path / "qwen-3b.gguf")
     assert str(caught.value) == f"There is no file {tmp_path / 'qwen-3b.gguf'}. {told}"
 
 
 def test_find_in_no_folder(tmp_path: Path) -> None:
     """A missing folder is told as well."""
     with pytest.raises(ModelNotFoundError, match="nor a folder for it that can be read"):
-        llama.find(tmp_path / "none" / "m.gguf")
+        llama_cpp.find(tmp_path / "none" / "m.gguf")
 
 
 def test_library_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the extra, the error is the command that installs it."""
     monkeypatch.setitem(sys.modules, "xllamacpp", None)
     with pytest.raises(MissingExtraError) as caught:
-        llama.library()
+        llama_cpp.library()
     assert str(caught.value).endswith("pip install 'antiphon[local]'")
 
 
@@ -157,7 +157,7 @@ def test_library_is_broken(
     monkeypatch.delitem(sys.modules, "xllamacpp", raising=False)
     importlib.invalidate_caches()
     with pytest.raises(error, match=told):
-        llama.library()
+        llama_cpp.library()
 
 
 @pytest.mark.parametrize(("devices", "batch", "fit"), [(["CPU"], 32, False), (["CPU", "GPU"], 512, True)])
@@ -166,7 +166,7 @@ def test_settings(devices: list[str], batch: int, fit: bool, monkeypatch: pytest
     monkeypatch.setenv("ANTIPHON_LOCAL_THREADS", "3")
     library = _Library(*devices)
     with pytest.raises(LocalModelError, match=r"llama\.cpp cannot load m\.gguf: .* Try another; with ANTIPHON_DEBUG=1"):
-        llama.load(library, Path("m.gguf"), SETTINGS, remedy="Try another")
+        llama_cpp.load(library, Path("m.gguf"), SETTINGS, remedy="Try another")
     params = library.params
     assert (params.n_ctx, params.n_parallel, params.model_alias) == (128, 2, {"m"})
     assert (params.n_batch, params.n_ubatch, params.fit_params) == (batch, batch, fit)
@@ -181,5 +181,5 @@ def test_damaged_model(model_file: Path, tmp_path: Path, capfd: pytest.CaptureFi
     with open(model_file, "rb") as whole:
         path.write_bytes(whole.read(5_000_000))
     with pytest.raises(LocalModelError, match=r"llama\.cpp cannot load .*cut\.gguf: it is damaged"):
-        llama.load(llama.library(), llama.find(path), SETTINGS, remedy="Try another")
+        llama_cpp.load(llama_cpp.library(), llama_cpp.find(path), SETTINGS, remedy="Try another")
     assert capfd.readouterr() == ("", "")

@@ -29,9 +29,9 @@ from antiphon.errors import (
     ModelNotFoundError,
     StreamError,
 )
-from antiphon.handler import Call, as_handler
 from antiphon.http.transport import Timeout
-from antiphon.local import DEFAULT_NAME, LocalModel, local_model_for
+from antiphon.providers.function import Call, as_handler
+from antiphon.providers.local.model import DEFAULT_NAME, LocalModel, local_model_for
 from antiphon.sync import bridge
 from tests.local_models import (
     Gate,

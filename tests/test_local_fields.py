@@ -13,10 +13,10 @@ from antiphon.config import Config
 from antiphon.core import Core
 from antiphon.errors import BadRequestError
 from antiphon.formats.openai_chat.request import decode_request
-from antiphon.handler import Call
 from antiphon.http.exchange import HTTPTransport
-from antiphon.isolated import IsolatedEngine
-from antiphon.local import LocalModel
+from antiphon.providers.function import Call
+from antiphon.providers.local.isolated import IsolatedEngine
+from antiphon.providers.local.model import LocalModel
 from antiphon.server.gateway import Gateway
 from tests.local_models import Puppet, ask, events_of, last, piece, puppet, question
 

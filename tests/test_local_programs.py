@@ -18,8 +18,8 @@ def program(code: str, **environ: str) -> tuple[int, str, str]:
     begin = """
         import os, signal, sys, threading, time
         from antiphon.sync import bridge
-        from antiphon.handler import Call
-        from antiphon.local import local_model_for
+        from antiphon.providers.function import Call
+        from antiphon.providers.local.model import local_model_for
         from antiphon.chat.messages import ChatRequest, Message
 
         model = local_model_for("")

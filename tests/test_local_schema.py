@@ -9,8 +9,8 @@ import pytest
 
 from antiphon.chat.messages import ResponseFormat, Tool
 from antiphon.errors import BadRequestError
-from antiphon.local import LocalModel
-from antiphon.local_schema import check_schema
+from antiphon.providers.local.model import LocalModel
+from antiphon.providers.local.schema import check_schema
 from tests.local_models import Puppet, ask, puppet, question
 
 __all__ = ["puppet"]

@@ -182,9 +182,9 @@ def test_quiet_by_itself() -> None:
     """Without a log set up nothing is printed, not even a warning."""
     script = """
     import logging
-    import antiphon, antiphon.catalog, antiphon.testing
+    import antiphon, antiphon.providers.catalog, antiphon.testing
     logging.getLogger("antiphon").warning("not seen")
-    logging.getLogger("antiphon.catalog").error("not seen either")
+    logging.getLogger("antiphon.providers.catalog").error("not seen either")
     print(antiphon.ChatCompletion.create("m", "x", antiphon.testing.ProviderMock))
     """
     done = subprocess.run(

@@ -23,7 +23,7 @@ from antiphon.formats.responses import Responses
 from antiphon.formats.status import http_status, words
 from antiphon.http.http1 import ResponseReader
 from antiphon.partial_json import PartialJSON
-from antiphon.stop_strings import Stops
+from antiphon.providers.stop_strings import Stops
 from tests.wire.test_growth import check_growth
 
 TIMES = 20

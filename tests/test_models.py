@@ -9,9 +9,10 @@ import sys
 import pytest
 
 import antiphon
-from antiphon import catalog, models
+from antiphon import models
 from antiphon.core import Core
-from antiphon.local import DEFAULT_NAME, LocalModel
+from antiphon.providers import catalog
+from antiphon.providers.local.model import DEFAULT_NAME, LocalModel
 
 
 def test_default(monkeypatch: pytest.MonkeyPatch) -> None:

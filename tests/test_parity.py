@@ -13,7 +13,7 @@ import pytest
 from antiphon import Completion
 from antiphon.chat.events import UsageUpdate
 from antiphon.chat.messages import ChatRequest, Usage
-from antiphon.local import DEFAULT_NAME
+from antiphon.providers.local.model import DEFAULT_NAME
 from antiphon.testing import Upstream
 from tests.calling import WAYS, Asked, Question, Way
 from tests.local_models import local

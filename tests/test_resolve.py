@@ -11,16 +11,17 @@ from typing import Any
 import msgspec
 import pytest
 
-from antiphon import ChatCompletion, Client, catalog, models
-from antiphon.auth import Secret
-from antiphon.catalog import ProviderRow
-from antiphon.endpoint import Endpoint
+from antiphon import ChatCompletion, Client, models
 from antiphon.errors import AntiphonError, MissingAPIKeyError, ModelNotFoundError, ProviderNotFoundError
 from antiphon.formats.openai_chat import OpenAIChat
-from antiphon.handler import Provider
 from antiphon.http.exchange import HTTPTransport
-from antiphon.local import DEFAULT_NAME
-from antiphon.resolve import DEFAULT_MODEL, Names, Resolver, default_model
+from antiphon.providers import catalog
+from antiphon.providers.auth import Secret
+from antiphon.providers.catalog import ProviderRow
+from antiphon.providers.function import Provider
+from antiphon.providers.http import Endpoint
+from antiphon.providers.local.model import DEFAULT_NAME
+from antiphon.providers.lookup import DEFAULT_MODEL, Names, Resolver, default_model
 from antiphon.testing import Fault, ProviderMock, Script, SeenRequest, Upstream
 
 KEY = "sk-canary-0123456789abcdef"

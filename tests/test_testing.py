@@ -19,8 +19,8 @@ from antiphon.chat.answers import Completion
 from antiphon.chat.events import End, Event, ReasoningDelta, Start, TextDelta, ToolCallDelta, UsageUpdate, fold
 from antiphon.chat.messages import ChatRequest, Message, ToolCall, Usage
 from antiphon.errors import APITimeoutError
-from antiphon.handler import Call, as_handler
 from antiphon.http.transport import Timeout
+from antiphon.providers.function import Call, as_handler
 from antiphon.testing import (
     AsyncGeneratorProviderMock,
     AsyncProviderMock,

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from antiphon import AsyncClient, ChatCompletion, Client
-from antiphon.catalog import ProviderRow, providers
 from antiphon.chat.events import End, Event, Finish, ReasoningDelta, Start, TextDelta, ToolCallDelta, fold
 from antiphon.chat.messages import Annotation, Reasoning, Text
 from antiphon.chat.think_tags import ThinkTags, ThoughtSplitter
+from antiphon.providers.catalog import ProviderRow, providers
 from antiphon.testing import Upstream
 
 ANSWER = "<think>\nLet me see.\n</think>\n\nForty-two."

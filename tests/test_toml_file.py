@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antiphon.auth import Secret
 from antiphon.errors import ConfigError
+from antiphon.providers.auth import Secret
 from antiphon.toml_file import Lines, TOMLFile, path_text
 
 # --- documents, written with the line of each key known

@@ -33,7 +33,7 @@ from antiphon.chat.messages import (
 )
 from antiphon.errors import InternalServerError, NestAsyncioError, StreamError
 from antiphon.formats.anthropic import Anthropic
-from antiphon.handler import Call
+from antiphon.providers.function import Call
 from antiphon.testing import Delay, Fault, Script, Upstream
 from antiphon.tool_loop import AsyncRunStream, RunResult, RunStream
 from tests.calling import in_loop

@@ -11,10 +11,8 @@ from typing import Any, Self
 import pytest
 
 from antiphon import AsyncClient, Client
-from antiphon.auth import no_auth
 from antiphon.chat.answers import Completion
 from antiphon.chat.messages import ChatRequest, Message
-from antiphon.endpoint import Endpoint
 from antiphon.errors import APIError, APITimeoutError
 from antiphon.formats.anthropic import Anthropic
 from antiphon.formats.bedrock import Bedrock
@@ -24,9 +22,11 @@ from antiphon.formats.gemini import Gemini
 from antiphon.formats.ollama import Ollama
 from antiphon.formats.openai_chat import OpenAIChat
 from antiphon.formats.responses import Responses
-from antiphon.handler import Call
 from antiphon.http.exchange import HTTPTransport
 from antiphon.http.transport import Timeout
+from antiphon.providers.auth import no_auth
+from antiphon.providers.function import Call
+from antiphon.providers.http import Endpoint
 from tests.peers import PATIENCE, Line, Peer, reply
 
 pytestmark = pytest.mark.anyio

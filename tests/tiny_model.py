@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from antiphon.local_model import Source
+from antiphon.providers.local.download import Source
 
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="the stand-in for uv is a script with a #! line")
 

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from antiphon import errors as errors
     from antiphon import models as models
     from antiphon import testing as testing
-    from antiphon.catalog import register as register
     from antiphon.chat.answers import Completion as Completion
     from antiphon.chat.answers import CompletionChunk as CompletionChunk
     from antiphon.chat.messages import ChatRequest as ChatRequest
@@ -27,10 +26,11 @@ if TYPE_CHECKING:
     from antiphon.client import Client as Client
     from antiphon.conversation import AsyncConversation as AsyncConversation
     from antiphon.conversation import Conversation as Conversation
-    from antiphon.handler import provider as provider
     from antiphon.http.exchange import HTTPTransport as HTTPTransport
     from antiphon.http.httpx_transport import HttpxTransport as HttpxTransport
     from antiphon.http.transport import Timeout as Timeout
+    from antiphon.providers.catalog import register as register
+    from antiphon.providers.function import provider as provider
     from antiphon.sync.bridge import configure as configure
     from antiphon.tools import tool as tool
 
@@ -55,8 +55,8 @@ _HOMES = {
     "configure": "sync.bridge",
     "errors": "",
     "models": "",
-    "provider": "handler",
-    "register": "catalog",
+    "provider": "providers.function",
+    "register": "providers.catalog",
     "testing": "",
     "tool": "tools",
 }

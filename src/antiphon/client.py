@@ -12,7 +12,6 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Any, Literal, Self, TypeAlias, Unpack, overload
 
-from antiphon.auth import Secret
 from antiphon.chat.answers import Completion, CompletionChunk
 from antiphon.chat.embeddings import Embeddings
 from antiphon.chat.events import Event, Folder
@@ -20,6 +19,7 @@ from antiphon.core import ChatParams, Core, EmbeddingParams, Messages, Model, Pr
 from antiphon.errors import StreamError
 from antiphon.http.tls import Certificate, Verify
 from antiphon.http.transport import Timeout, Transport
+from antiphon.providers.auth import Secret
 from antiphon.structured import AsyncParseMethods, ParseMethods
 from antiphon.sync import bridge
 from antiphon.sync.bridge import Nested

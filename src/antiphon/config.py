@@ -18,12 +18,12 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 import msgspec
 
 from antiphon.access import SHORTEST, AccessKeys, environment_keys, name_fault
-from antiphon.catalog import provider_id
 from antiphon.errors import AntiphonError, ConfigError
 from antiphon.http.environment import origin_of
 from antiphon.http.transport import Timeout
 from antiphon.provider_tables import read_names
-from antiphon.resolve import Names
+from antiphon.providers.catalog import provider_id
+from antiphon.providers.lookup import Names
 from antiphon.toml_file import TOMLFile
 
 __all__ = ["Config", "Limits", "ServerSettings", "Timeouts", "config_path", "is_loopback", "load", "user_path"]

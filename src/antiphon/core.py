@@ -11,24 +11,24 @@ from typing import Any, TypeAlias, TypedDict, cast
 import anyio
 import msgspec
 
-from antiphon.auth import Secret
 from antiphon.chat.answers import Completion, CompletionChunk
 from antiphon.chat.chunks import Chunker
 from antiphon.chat.embeddings import EmbeddingRequest, Embeddings, InputType
 from antiphon.chat.events import Event, Folder, TextDelta
 from antiphon.chat.messages import ChatRequest, Message, Opaque
 from antiphon.chat.think_tags import ThinkTags, split_thoughts
-from antiphon.endpoint import Endpoint
 from antiphon.errors import AntiphonError, BadRequestError, StreamError
 from antiphon.formats import json, read
 from antiphon.formats.openai_chat.message import NAME
 from antiphon.formats.openai_chat.request import decode_request, in_words_of, plain
-from antiphon.handler import Call, Embedder, Handler
 from antiphon.http.exchange import HTTPTransport
 from antiphon.http.tls import Certificate, Verify
 from antiphon.http.transport import Timeout, Transport
-from antiphon.model_lists import LIST_SECONDS, Model, Source, in_order, listed, sources
-from antiphon.resolve import Names, Resolver
+from antiphon.providers.auth import Secret
+from antiphon.providers.function import Call, Embedder, Handler
+from antiphon.providers.http import Endpoint
+from antiphon.providers.lookup import Names, Resolver
+from antiphon.providers.model_lists import LIST_SECONDS, Model, Source, in_order, listed, sources
 from antiphon.sync.blocking import in_thread
 from antiphon.tools import AnyTool, definition
 from antiphon.watch import Watch, logged
@@ -358,7 +358,7 @@ class Core:
     def sources(self) -> list[Source]:
         """Return the providers that can be asked for their models, each with its own key, none with this client's.
 
-        This blocks: see `antiphon.model_lists.sources`.
+        This blocks: see `antiphon.providers.model_lists.sources`.
         """
         return sources(Resolver(self._transport, names=self._names))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from antiphon.resolve import DEFAULT_MODEL, default_model
+from antiphon.providers.lookup import DEFAULT_MODEL, default_model
 
 __all__ = ["default", "local", "resolve"]
 

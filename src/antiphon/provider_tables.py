@@ -15,11 +15,11 @@ from typing import Any, get_type_hints
 
 import msgspec
 
-from antiphon.auth import Secret
-from antiphon.catalog import ProviderRow, Quirks, find_provider, provider_id, same_providers
 from antiphon.errors import AntiphonError, ModelNotFoundError, ProviderNotFoundError
-from antiphon.handler import as_handler
-from antiphon.resolve import DEFAULT_MODEL, EMBEDDING_FORMATS, FORMATS, Names, url_fault
+from antiphon.providers.auth import Secret
+from antiphon.providers.catalog import ProviderRow, Quirks, find_provider, provider_id, same_providers
+from antiphon.providers.function import as_handler
+from antiphon.providers.lookup import DEFAULT_MODEL, EMBEDDING_FORMATS, FORMATS, Names, url_fault
 from antiphon.toml_file import TOMLFile
 
 __all__ = ["FIELDS", "read_names"]
@@ -110,7 +110,7 @@ def _target(names: Names, model: str, *, star: bool = False) -> str:
     provider, own = names.split(model)
     row = names.provider(provider)
     if isinstance(row, ProviderRow) and row.codec == "local" and not star and own != DEFAULT_MODEL.partition("/")[2]:
-        from antiphon.local import local_model_for  # 40 ms, and needed for files alone
+        from antiphon.providers.local.model import local_model_for  # 40 ms, and needed for files alone
 
         if own.lower().endswith(".gguf") and not os.path.isfile(os.path.expanduser(own)):
             raise ModelNotFoundError(f"There is no file {own!r}.")

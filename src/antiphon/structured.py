@@ -23,10 +23,10 @@ from antiphon.chat.answers import Completion
 from antiphon.chat.events import Folder, TextDelta
 from antiphon.chat.messages import ResponseFormat
 from antiphon.core import ChatParams, Core, Messages, ParseParams, Prepared
-from antiphon.endpoint import Endpoint
 from antiphon.errors import ParseError, StreamError
 from antiphon.formats import json
 from antiphon.partial_json import NOTHING, PartialJSON
+from antiphon.providers.http import Endpoint
 from antiphon.schema import Misfit, closed, json_schema, reader
 from antiphon.sync import bridge
 from antiphon.sync.bridge import Nested

@@ -20,8 +20,8 @@ from typing import Any, cast
 
 import msgspec
 
-from antiphon.auth import Secret, redact
 from antiphon.errors import ConfigError
+from antiphon.providers.auth import Secret, redact
 
 __all__ = ["Lines", "TOMLFile", "path_text"]
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from antiphon.catalog import ProviderRow
 from antiphon.chat.answers import Choice, Completion
 from antiphon.chat.messages import ChatRequest, Image, Message, Text, ToolCall, ToolResult, Usage
 from antiphon.config import Config
@@ -20,6 +19,7 @@ from antiphon.formats.gemini import Gemini
 from antiphon.formats.ollama import Ollama
 from antiphon.formats.openai_chat import OpenAIChat
 from antiphon.formats.responses import Responses
+from antiphon.providers.catalog import ProviderRow
 from antiphon.testing import Answer, Upstream
 from tests.serving import Serving
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from antiphon.catalog import ProviderRow
+from antiphon.providers.catalog import ProviderRow
 from antiphon.testing import Upstream
 
 PATIENCE = 20.0

@@ -16,7 +16,7 @@ from antiphon.formats.anthropic import Anthropic
 from antiphon.formats.codec import Codec
 from antiphon.formats.gemini import Gemini
 from antiphon.formats.responses import Responses
-from antiphon.resolve import Names
+from antiphon.providers.lookup import Names
 from antiphon.testing import Fault, Upstream
 from tests.server.clients import (
     MODELS,

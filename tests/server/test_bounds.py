@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from antiphon.catalog import find_provider
 from antiphon.config import Config, Limits, ServerSettings
 from antiphon.errors import APIError, ProviderNotFoundError
 from antiphon.formats.anthropic import Anthropic
-from antiphon.resolve import Names
+from antiphon.providers.catalog import find_provider
+from antiphon.providers.lookup import Names
 from antiphon.server.exchange import Exchange
 from antiphon.server.gateway import Waiting
 from antiphon.testing import Fault, Upstream

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from antiphon.access import new_key, stored_form
-from antiphon.catalog import ProviderRow
 from antiphon.errors import ConfigError
+from antiphon.providers.catalog import ProviderRow
 from antiphon.server import run
 from antiphon.testing import Upstream
 from tests.serving import Serving

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from antiphon.access import AccessKeys, new_key, stored_form
-from antiphon.auth import Secret
-from antiphon.catalog import ProviderRow
 from antiphon.config import Config, Limits, ServerSettings
 from antiphon.formats.gemini import Gemini
-from antiphon.resolve import Names
+from antiphon.providers.auth import Secret
+from antiphon.providers.catalog import ProviderRow
+from antiphon.providers.lookup import Names
 from antiphon.server.door import OPEN
 from antiphon.server.exchange import is_id
 from antiphon.testing import Fault, Upstream

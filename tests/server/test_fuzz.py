@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from antiphon.config import Config
-from antiphon.resolve import Names
+from antiphon.providers.lookup import Names
 from antiphon.testing import Upstream
 from tests.server.raw import ask, get, row
 from tests.serving import Serving

@@ -12,10 +12,8 @@ import anyio
 import msgspec
 import pytest
 
-from antiphon.auth import no_auth
 from antiphon.chat.embeddings import EmbeddingRequest
 from antiphon.config import Config, Limits
-from antiphon.endpoint import Endpoint
 from antiphon.errors import BadRequestError
 from antiphon.formats import read
 from antiphon.formats.anthropic import Anthropic
@@ -23,8 +21,10 @@ from antiphon.formats.bedrock import Bedrock
 from antiphon.formats.codec import HTTPRequest
 from antiphon.formats.embeddings import BedrockEmbeddings
 from antiphon.formats.openai_chat import OpenAIChat
-from antiphon.handler import Call
 from antiphon.http.exchange import HTTPTransport
+from antiphon.providers.auth import no_auth
+from antiphon.providers.function import Call
+from antiphon.providers.http import Endpoint
 from antiphon.sync.blocking import LARGE
 from antiphon.testing import Upstream
 from tests.server.test_dialects import WHOLE, ask, row

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from antiphon.auth import Secret
-from antiphon.catalog import ProviderRow
 from antiphon.config import Config
-from antiphon.local import DEFAULT_NAME, LocalModel
-from antiphon.resolve import Names
+from antiphon.providers.auth import Secret
+from antiphon.providers.catalog import ProviderRow
+from antiphon.providers.local.model import DEFAULT_NAME, LocalModel
+from antiphon.providers.lookup import Names
 from antiphon.sync import bridge
 from tests.local_models import local
 from tests.server.clients import SCHEMA

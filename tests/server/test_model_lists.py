@@ -11,10 +11,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from antiphon.auth import Secret
-from antiphon.catalog import ProviderRow
 from antiphon.config import Config, Limits
-from antiphon.resolve import Names
+from antiphon.providers.auth import Secret
+from antiphon.providers.catalog import ProviderRow
+from antiphon.providers.lookup import Names
 from antiphon.server import model_lists
 from antiphon.testing import Fault, Upstream
 from tests.server.raw import DIALECTS, Reply, Wire, ask, eventually, get, post

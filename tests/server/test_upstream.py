@@ -13,10 +13,10 @@ import msgspec
 import pytest
 
 from antiphon.access import AccessKeys, stored_form
-from antiphon.auth import Secret
-from antiphon.catalog import ProviderRow
 from antiphon.config import Config
-from antiphon.resolve import Names
+from antiphon.providers.auth import Secret
+from antiphon.providers.catalog import ProviderRow
+from antiphon.providers.lookup import Names
 from antiphon.server.log import line
 from antiphon.testing import Fault, Upstream
 from tests import peers

@@ -13,15 +13,15 @@ from typing import IO, Any
 
 import click
 
-from antiphon.catalog import ProviderRow, find_provider, split_model
 from antiphon.chat.answers import Completion, CompletionChunk
 from antiphon.chat.messages import Message
 from antiphon.cli.terminal import is_terminal, mark_secret, say, visible
 from antiphon.client import Client, CompletionStream
 from antiphon.core import ChatParams
-from antiphon.local import DEFAULT_NAME
-from antiphon.local_model import fetch_with_bar
-from antiphon.resolve import default_model
+from antiphon.providers.catalog import ProviderRow, find_provider, split_model
+from antiphon.providers.local.download import fetch_with_bar
+from antiphon.providers.local.model import DEFAULT_NAME
+from antiphon.providers.lookup import default_model
 
 __all__ = ["Options", "Printer", "ask", "client_for", "run"]
 

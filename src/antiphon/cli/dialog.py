@@ -19,13 +19,13 @@ from types import FrameType, ModuleType
 
 import click
 
-from antiphon import catalog
 from antiphon.chat.messages import Message
 from antiphon.cli.answer import Options, Printer, ask
 from antiphon.cli.terminal import is_terminal, say, worded
 from antiphon.client import Client
 from antiphon.errors import AntiphonError
 from antiphon.models import resolve
+from antiphon.providers import catalog
 
 try:
     import readline as _readline_module

@@ -12,12 +12,13 @@ from typing import Any
 import click
 import msgspec
 
-from antiphon import catalog, local_model
-from antiphon.catalog import ProviderRow
 from antiphon.cli.answer import client_for
 from antiphon.cli.terminal import is_terminal, say, table, write_json
 from antiphon.core import Model
-from antiphon.resolve import DEFAULT_MODEL
+from antiphon.providers import catalog
+from antiphon.providers.catalog import ProviderRow
+from antiphon.providers.local import download
+from antiphon.providers.lookup import DEFAULT_MODEL
 
 __all__ = ["list_models", "pull"]
 
@@ -62,7 +63,7 @@ def _model(model: Model) -> dict[str, Any]:
     """Return OpenAI's JSON object of *model*; the local one's also has its size in bytes, and whether it is here."""
     found = {"id": model.id, "object": "model", "created": model.created, "owned_by": model.provider}
     if model.id == DEFAULT_MODEL:
-        found |= {"size": local_model.DEFAULT.size, "present": local_model.is_present()}
+        found |= {"size": download.DEFAULT.size, "present": download.is_present()}
     return found
 
 
@@ -95,9 +96,9 @@ def _waiting() -> Generator[None, None, None]:
 
 def pull() -> int:
     """Do `antiphon models pull`; return the exit code."""
-    there = local_model.is_present()
-    path = local_model.fetch_with_bar()
-    size = _megabytes(local_model.DEFAULT.size)
+    there = download.is_present()
+    path = download.fetch_with_bar()
+    size = _megabytes(download.DEFAULT.size)
     say(f"{DEFAULT_MODEL} ({size}) {'is here already' if there else 'was fetched and checked'}:", name="")
     click.echo(path)
     return 0

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from antiphon import catalog
-from antiphon.catalog import ProviderRow
 from antiphon.cli.terminal import table, without_login, write_json
 from antiphon.errors import AntiphonError
+from antiphon.providers import catalog
+from antiphon.providers.catalog import ProviderRow
 
 __all__ = ["list_providers"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from antiphon import catalog
+from antiphon.providers import catalog
 
 __all__ = ["models", "providers"]
 
@@ -17,7 +17,7 @@ def models(incomplete: str) -> list[str]:
     provider = incomplete.partition("/")[0]
     found = [f"{name}/" for name in providers(provider) if f"{name}/".startswith(incomplete)]
     if "local/".startswith(incomplete) or provider == "local":
-        from antiphon.resolve import DEFAULT_MODEL  # 70 ms that no other name needs
+        from antiphon.providers.lookup import DEFAULT_MODEL  # 70 ms that no other name needs
 
         found += [DEFAULT_MODEL] if DEFAULT_MODEL.startswith(incomplete) else []
     return found

@@ -10,13 +10,13 @@ from typing import Any
 
 import click
 
-from antiphon.catalog import ProviderRow
 from antiphon.cli.logs import show_logs
 from antiphon.cli.show_config import check as show_check
 from antiphon.cli.terminal import say
 from antiphon.config import Config
 from antiphon.errors import MissingExtraError
-from antiphon.resolve import DEFAULT_MODEL
+from antiphon.providers.catalog import ProviderRow
+from antiphon.providers.lookup import DEFAULT_MODEL
 
 __all__ = ["serve"]
 

@@ -13,11 +13,11 @@ import click
 import msgspec
 
 from antiphon import access
-from antiphon.catalog import ProviderRow, Quirks
 from antiphon.cli.terminal import is_terminal, say, table, without_login, write_json
 from antiphon.config import Config, config_path, load, user_path
 from antiphon.errors import AntiphonError
-from antiphon.resolve import DEFAULT_MODEL
+from antiphon.providers.catalog import ProviderRow, Quirks
+from antiphon.providers.lookup import DEFAULT_MODEL
 
 __all__ = ["check", "hash_key", "make_key", "show", "show_path"]
 

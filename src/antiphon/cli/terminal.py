@@ -59,7 +59,7 @@ def hide(text: str) -> str:
 
     No message should hold one in the first place; this is for those that somebody else wrote.
     """
-    from antiphon.auth import Secret, redact  # only needed once there is something to say
+    from antiphon.providers.auth import Secret, redact  # only needed once there is something to say
 
     for variable, value in os.environ.items():
         if (_SECRET_NAME.search(variable) or variable in _named) and value.isascii() and value.strip().isprintable():

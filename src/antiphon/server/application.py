@@ -205,7 +205,7 @@ class Application:
 
 
 def _close_local_models() -> None:
-    if (local := sys.modules.get("antiphon.local")) is not None:  # else there is none
+    if (local := sys.modules.get("antiphon.providers.local.model")) is not None:  # else there is none
         local.close_served()
 
 

@@ -13,8 +13,8 @@ from antiphon.chat.messages import ChatRequest
 from antiphon.config import Config, Limits
 from antiphon.core import Core, Model, Prepared
 from antiphon.errors import BadRequestError
-from antiphon.handler import Handler
 from antiphon.http.transport import Transport
+from antiphon.providers.function import Handler
 from antiphon.server.exchange import Exchange
 from antiphon.server.faults import no_room, overloaded
 from antiphon.server.model_lists import ModelLists

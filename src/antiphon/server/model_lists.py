@@ -21,7 +21,7 @@ import anyio
 from antiphon.core import Core
 from antiphon.errors import AntiphonError
 from antiphon.http.transport import Timeout
-from antiphon.model_lists import LIST_SECONDS, Model, Source, in_order
+from antiphon.providers.model_lists import LIST_SECONDS, Model, Source, in_order
 from antiphon.server.fields import one_line
 from antiphon.sync.blocking import in_thread
 

@@ -25,7 +25,7 @@ import uvicorn
 from antiphon import config as settings
 from antiphon.config import Config
 from antiphon.errors import AntiphonError, ConfigError
-from antiphon.local_model import cache_dir
+from antiphon.providers.local.download import cache_dir
 from antiphon.server.application import Application
 from antiphon.server.connection import protocol
 from antiphon.server.exchange import Connection

@@ -44,7 +44,7 @@ from antiphon.chat.messages import ChatRequest, Loss, Usage
 from antiphon.errors import APITimeoutError, StreamError
 from antiphon.formats.openai_chat.request import encode_request
 from antiphon.http.transport import Timeout
-from antiphon.stop_strings import Stops
+from antiphon.providers.stop_strings import Stops
 from antiphon.sync.blocking import DONE, Steps, computed, in_thread
 
 __all__ = ["Call", "Clock", "Embedder", "Handler", "Provider", "as_handler", "provider"]

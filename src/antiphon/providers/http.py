@@ -12,7 +12,6 @@ from urllib.parse import unquote
 import anyio
 import msgspec
 
-from antiphon.auth import Auth, AWSSignature, HiddenHeaders, Secret, redact, redact_parts
 from antiphon.chat.answers import REQUEST_IDS
 from antiphon.chat.embeddings import EmbeddingRequest, Embeddings
 from antiphon.chat.events import Event, Finish, MessageDelta, Start, UnknownEvent, UsageUpdate
@@ -29,8 +28,9 @@ from antiphon.errors import (
 from antiphon.formats.body import MAX_BODY
 from antiphon.formats.codec import Codec, Decoder, Headers, HTTPRequest, TokenCounter
 from antiphon.formats.embeddings import EmbeddingCodec
-from antiphon.handler import Call
 from antiphon.http.transport import Reply, Timeout, Transport
+from antiphon.providers.auth import Auth, AWSSignature, HiddenHeaders, Secret, redact, redact_parts
+from antiphon.providers.function import Call
 from antiphon.sync.blocking import computed, in_thread
 
 __all__ = ["Endpoint"]

@@ -8,12 +8,12 @@ from collections.abc import Hashable, Mapping, Sequence
 import anyio
 import msgspec
 
-from antiphon.catalog import ProviderRow
-from antiphon.endpoint import Endpoint
 from antiphon.errors import AntiphonError, APITimeoutError
-from antiphon.handler import Handler
 from antiphon.http.transport import Timeout
-from antiphon.resolve import ANY_MODEL, DEFAULT_MODEL, Resolver
+from antiphon.providers.catalog import ProviderRow
+from antiphon.providers.function import Handler
+from antiphon.providers.http import Endpoint
+from antiphon.providers.lookup import ANY_MODEL, DEFAULT_MODEL, Resolver
 
 __all__ = ["LIST_SECONDS", "Model", "Source", "in_order", "listed", "sources"]
 

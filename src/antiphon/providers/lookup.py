@@ -19,17 +19,17 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from antiphon.auth import Auth, AWSSignature, Secret, bearer, find_key, header, no_auth
-from antiphon.catalog import ProviderRow, find_provider, provider_id, providers, split_model
-from antiphon.endpoint import Endpoint
 from antiphon.errors import AntiphonError, MissingAPIKeyError, ModelNotFoundError, ProviderNotFoundError
 from antiphon.formats import embeddings
 from antiphon.formats.codec import Codec
 from antiphon.formats.embeddings import EmbeddingCodec
 from antiphon.formats.openai_chat import OpenAIChat
-from antiphon.handler import Handler, as_handler
 from antiphon.http.environment import Origin, origin_of
 from antiphon.http.transport import Transport
+from antiphon.providers.auth import Auth, AWSSignature, Secret, bearer, find_key, header, no_auth
+from antiphon.providers.catalog import ProviderRow, find_provider, provider_id, providers, split_model
+from antiphon.providers.function import Handler, as_handler
+from antiphon.providers.http import Endpoint
 
 __all__ = [
     "ANY_MODEL",
@@ -287,7 +287,7 @@ class Resolver:
         if not isinstance(found, ProviderRow):
             return self._adapted(found), model
         if found.codec == "local":
-            from antiphon.local import local_model_for  # what fetches a model takes 40 ms to import
+            from antiphon.providers.local.model import local_model_for  # what fetches a model takes 40 ms to import
 
             self._check_file(model)
             return as_handler(local_model_for("" if model == ANY_MODEL else model, served=self._served)), model

@@ -311,7 +311,7 @@ def split_model(model: str, *, also: Iterable[str] = (), aliases: Iterable[str] 
 def _catalog() -> _Catalog:
     import tomllib  # only needed once a name is looked up: 3 ms to parse the file, as much again to import this
 
-    data = pkgutil.get_data("antiphon", "catalog.toml")
+    data = pkgutil.get_data("antiphon.providers", "catalog.toml")
     assert data is not None, "catalog.toml is part of the package"
     document = tomllib.loads(data.decode())
     rows = {key: msgspec.convert({"id": key, **row}, ProviderRow) for key, row in document["providers"].items()}

@@ -21,12 +21,9 @@ from typing import Final, Self
 import anyio
 import msgspec
 
-from antiphon.auth import Secret, no_auth
 from antiphon.chat.embeddings import Embedding, EmbeddingRequest, Embeddings, EmbeddingUsage
 from antiphon.chat.events import Event
 from antiphon.chat.messages import Audio, ChatRequest, File, Image, Loss, Message, Opaque, Tool, ToolResult
-from antiphon.endpoint import Endpoint
-from antiphon.engine import Engine, Job, Line
 from antiphon.errors import (
     AntiphonError,
     APITimeoutError,
@@ -39,12 +36,15 @@ from antiphon.formats.codec import Headers, HTTPRequest
 from antiphon.formats.embeddings import OpenAIEmbeddings
 from antiphon.formats.openai_chat import OpenAIChat
 from antiphon.formats.openai_chat.message import NAME
-from antiphon.handler import Call
 from antiphon.http.transport import Timeout
-from antiphon.isolated import IsolatedEngine
-from antiphon.llama import Settings
-from antiphon.local_fields import only_known, without_cache
-from antiphon.local_schema import check_schema
+from antiphon.providers.auth import Secret, no_auth
+from antiphon.providers.function import Call
+from antiphon.providers.http import Endpoint
+from antiphon.providers.local.fields import only_known, without_cache
+from antiphon.providers.local.isolated import IsolatedEngine
+from antiphon.providers.local.llama_cpp import Settings
+from antiphon.providers.local.queue import Engine, Job, Line
+from antiphon.providers.local.schema import check_schema
 
 __all__ = ["DEFAULT_NAME", "LocalModel", "close_served", "local_model_for"]
 

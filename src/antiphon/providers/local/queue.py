@@ -31,10 +31,10 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 
-from antiphon import llama, local_model
 from antiphon.errors import AntiphonError, APIConnectionError, StreamError
-from antiphon.llama import Llama, Settings
-from antiphon.local_task import Task
+from antiphon.providers.local import download, llama_cpp
+from antiphon.providers.local.llama_cpp import Llama, Settings
+from antiphon.providers.local.task import Task
 
 __all__ = ["Engine", "Job", "Line", "closed", "own"]
 
@@ -261,13 +261,13 @@ class Engine(Line):
         """Return the model, loaded first if need be; `None`: the worker was dismissed meanwhile."""
         if (found := self._llama) is not None:
             return found
-        library = llama.library()
+        library = llama_cpp.library()
         path = self._path or self._fetched()
         with self._lock:
             if self._dismissed():
                 return None
         remedy = "Remove it and call again, and it is fetched anew" if self._path is None else "Try another file"
-        found = llama.load(library, llama.find(path), self._settings, remedy=remedy)
+        found = llama_cpp.load(library, llama_cpp.find(path), self._settings, remedy=remedy)
         with self._lock:
             if self._dismissed():
                 return None
@@ -280,7 +280,7 @@ class Engine(Line):
         worker = threading.current_thread()
         self._fetching.add(worker)
         try:
-            return local_model.fetch_with_bar()
+            return download.fetch_with_bar()
         finally:
             self._fetching.remove(worker)
 

@@ -20,10 +20,10 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from antiphon import llama
 from antiphon.errors import AntiphonError, LocalModelError, MissingExtraError, ModelNotFoundError, StreamError
-from antiphon.llama import Llama, Settings
-from antiphon.local_task import Task
+from antiphon.providers.local import llama_cpp
+from antiphon.providers.local.llama_cpp import Llama, Settings
+from antiphon.providers.local.task import Task
 
 __all__ = ["Ask", "Done", "Fault", "FromModel", "Given", "Load", "Loaded", "Stop", "ToModel", "main"]
 
@@ -167,8 +167,8 @@ class _Model:
         if said.debug:
             logging.basicConfig(format="%(message)s", level=logging.DEBUG)
         try:
-            library = llama.library()
-            path = llama.find(Path(said.path))
+            library = llama_cpp.library()
+            path = llama_cpp.find(Path(said.path))
             self._llama = _load(library, path, said)
         except BaseException as error:
             self.say(Loaded(fault=Fault.of(error)))
@@ -195,9 +195,9 @@ def _at_once(server: Any) -> int:
 def _load(library: Any, path: Path, said: Load) -> Llama:
     """Load the model; where there are such sockets, its own HTTP server listens in a folder that is gone at once."""
     if sys.platform == "win32":
-        return llama.load(library, path, said.settings, remedy=said.remedy)
+        return llama_cpp.load(library, path, said.settings, remedy=said.remedy)
     with tempfile.TemporaryDirectory(prefix="antiphon-") as folder:
-        return llama.load(library, path, said.settings, remedy=said.remedy, host=f"{folder}/llama.sock")
+        return llama_cpp.load(library, path, said.settings, remedy=said.remedy, host=f"{folder}/llama.sock")
 
 
 def _end_with(parent: int) -> None:

@@ -21,9 +21,9 @@ from typing import Any, Final
 
 import msgspec
 
-from antiphon.auth import Secret
 from antiphon.errors import LocalModelError, MissingExtraError, ModelNotFoundError
 from antiphon.formats import json
+from antiphon.providers.auth import Secret
 
 __all__ = ["Llama", "Settings", "find", "library", "load", "thread_count"]
 

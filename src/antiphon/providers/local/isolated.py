@@ -27,11 +27,11 @@ from typing import Any
 
 import msgspec
 
-from antiphon import llama, local_model
-from antiphon.engine import Job, Line, closed, own
 from antiphon.errors import InternalServerError, LocalModelError
-from antiphon.llama import Settings
-from antiphon.local_process import Ask, Done, FromModel, Given, Load, Loaded, Stop, ToModel
+from antiphon.providers.local import download, llama_cpp
+from antiphon.providers.local.llama_cpp import Settings
+from antiphon.providers.local.queue import Job, Line, closed, own
+from antiphon.providers.local.worker import Ask, Done, FromModel, Given, Load, Loaded, Stop, ToModel
 
 __all__ = ["IsolatedEngine"]
 
@@ -47,7 +47,7 @@ _EMBEDDING_SECONDS = 600.0
 _TICK = 0.5
 _MAX_PAUSE = 8.0
 
-_CODE = "import sys; sys.path[:] = {path!r}; from antiphon.local_process import main; main({handle}, {parent})"
+_CODE = "import sys; sys.path[:] = {path!r}; from antiphon.providers.local.worker import main; main({handle}, {parent})"
 
 
 class IsolatedEngine(Line):
@@ -190,11 +190,11 @@ class _Keeper(threading.Thread):
         remedy = "Remove it and call again, and it is fetched anew" if path is None else "Try another file"
         if path is None:
             self.fetching = True
-            path = local_model.fetch_with_bar()
+            path = download.fetch_with_bar()
             self.fetching = False
         if self._ended.is_set():
             return None
-        debug = bool(os.environ.get("ANTIPHON_DEBUG")) or llama.logger.isEnabledFor(logging.DEBUG)
+        debug = bool(os.environ.get("ANTIPHON_DEBUG")) or llama_cpp.logger.isEnabledFor(logging.DEBUG)
         with _process(debug=debug) as (child, pipe):
             self.child = child.pid
             try:
