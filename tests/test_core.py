@@ -13,7 +13,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from antiphon import AsyncClient, ChatCompletion, Client, core
+from antiphon import AsyncClient, ChatCompletion, Client
+from antiphon.calls import core
+from antiphon.calls.core import ChatParams, Core, Model, chat_request
 from antiphon.chat.events import End, Start, TextDelta, UnknownEvent, UsageUpdate
 from antiphon.chat.messages import (
     ChatRequest,
@@ -27,7 +29,6 @@ from antiphon.chat.messages import (
     ToolName,
     Usage,
 )
-from antiphon.core import ChatParams, Core, Model, chat_request
 from antiphon.errors import (
     AntiphonError,
     APIError,

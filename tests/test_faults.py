@@ -16,9 +16,9 @@ import pytest
 import trustme
 
 from antiphon import AsyncClient, Client
+from antiphon.calls.core import chat_request
 from antiphon.chat.answers import Completion
 from antiphon.chat.events import End, Start, TextDelta, fold
-from antiphon.core import chat_request
 from antiphon.errors import (
     APIConnectionError,
     APIError,

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
+from antiphon.calls.core import Core
 from antiphon.chat.embeddings import EmbeddingRequest
 from antiphon.chat.events import UsageUpdate
 from antiphon.chat.messages import ChatRequest, Message, Opaque, ReasoningOptions, ResponseFormat, Text, Tool, Usage
 from antiphon.config import Config
-from antiphon.core import Core
 from antiphon.errors import BadRequestError
 from antiphon.formats.openai_chat.request import decode_request
 from antiphon.http.exchange import HTTPTransport

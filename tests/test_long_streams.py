@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from antiphon.calls.partial_json import PartialJSON
 from antiphon.chat.answers import Choice, Completion
 from antiphon.chat.events import TextDelta
 from antiphon.chat.messages import Message, Text
@@ -22,7 +23,6 @@ from antiphon.formats.ollama import Ollama
 from antiphon.formats.responses import Responses
 from antiphon.formats.status import http_status, words
 from antiphon.http.http1 import ResponseReader
-from antiphon.partial_json import PartialJSON
 from antiphon.providers.stop_strings import Stops
 from tests.wire.test_growth import check_growth
 

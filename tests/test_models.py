@@ -10,7 +10,7 @@ import pytest
 
 import antiphon
 from antiphon import models
-from antiphon.core import Core
+from antiphon.calls.core import Core
 from antiphon.providers import catalog
 from antiphon.providers.local.model import DEFAULT_NAME, LocalModel
 

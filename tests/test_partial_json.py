@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antiphon.partial_json import NOTHING, PartialJSON
+from antiphon.calls.partial_json import NOTHING, PartialJSON
 
 # What msgspec reads: no numbers beyond 64 bits of a float, no lone surrogates.
 texts = st.text(st.characters(exclude_categories=("Cs",)))

@@ -17,12 +17,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from antiphon import AsyncClient, Client
+from antiphon.calls.typed_answers import AnswerType, AsyncParseStream, ParsedCompletion, ParseStream
 from antiphon.chat.answers import Choice, Completion
 from antiphon.chat.events import Finish, RefusalDelta, Start, TextDelta
 from antiphon.chat.messages import Message, Reasoning, ResponseFormat, Text, ToolCall, Usage
 from antiphon.errors import AntiphonError, NestAsyncioError, ParseError, StreamError
 from antiphon.formats.anthropic import Anthropic
-from antiphon.structured import AnswerType, AsyncParseStream, ParsedCompletion, ParseStream
 from antiphon.testing import Delay, Script, Upstream
 from tests.calling import in_loop
 

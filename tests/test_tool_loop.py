@@ -16,6 +16,7 @@ import pydantic
 import pytest
 
 from antiphon import AsyncClient, Client, tool
+from antiphon.calls.tool_loop import AsyncRunStream, RunResult, RunStream
 from antiphon.chat.answers import Choice, Completion
 from antiphon.chat.events import Event
 from antiphon.chat.messages import (
@@ -35,7 +36,6 @@ from antiphon.errors import InternalServerError, NestAsyncioError, StreamError
 from antiphon.formats.anthropic import Anthropic
 from antiphon.providers.function import Call
 from antiphon.testing import Delay, Fault, Script, Upstream
-from antiphon.tool_loop import AsyncRunStream, RunResult, RunStream
 from tests.calling import in_loop
 
 leaves_nothing = pytest.mark.usefixtures("no_leaks")

@@ -16,8 +16,8 @@ import pydantic
 import pytest
 
 import antiphon
+from antiphon.calls.tools import FunctionTool, definition, tool
 from antiphon.chat.messages import Tool
-from antiphon.tools import FunctionTool, definition, tool
 
 
 class Color(enum.Enum):

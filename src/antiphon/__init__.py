@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from antiphon import errors as errors
     from antiphon import models as models
     from antiphon import testing as testing
+    from antiphon.calls.tools import tool as tool
     from antiphon.chat.answers import Completion as Completion
     from antiphon.chat.answers import CompletionChunk as CompletionChunk
     from antiphon.chat.messages import ChatRequest as ChatRequest
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from antiphon.providers.catalog import register as register
     from antiphon.providers.function import provider as provider
     from antiphon.sync.bridge import configure as configure
-    from antiphon.tools import tool as tool
 
 __version__ = "0.1.0"
 
@@ -58,7 +58,7 @@ _HOMES = {
     "provider": "providers.function",
     "register": "providers.catalog",
     "testing": "",
-    "tool": "tools",
+    "tool": "calls.tools",
 }
 
 __all__ = [  # noqa: RUF022 - the order of the table above

@@ -1,6 +1,6 @@
 """Floor 6: the clients: OpenAI's method names over any provider, for blocking code and for async code.
 
-Both are thin: `antiphon.core` is the one implementation, `AsyncClient` gives it as it is and `Client` over the bridge.
+Both are thin: `antiphon.calls.core` is the one implementation, `AsyncClient` gives it as it is and `Client` over the bridge.
 Nothing is kept between calls but connections.
 """
 
@@ -12,19 +12,19 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Any, Literal, Self, TypeAlias, Unpack, overload
 
+from antiphon.calls.core import ChatParams, Core, EmbeddingParams, Messages, Model, Prepared
+from antiphon.calls.tool_loop import AsyncRunMethods, RunMethods
+from antiphon.calls.typed_answers import AsyncParseMethods, ParseMethods
 from antiphon.chat.answers import Completion, CompletionChunk
 from antiphon.chat.embeddings import Embeddings
 from antiphon.chat.events import Event, Folder
-from antiphon.core import ChatParams, Core, EmbeddingParams, Messages, Model, Prepared
 from antiphon.errors import StreamError
 from antiphon.http.tls import Certificate, Verify
 from antiphon.http.transport import Timeout, Transport
 from antiphon.providers.auth import Secret
-from antiphon.structured import AsyncParseMethods, ParseMethods
 from antiphon.sync import bridge
 from antiphon.sync.bridge import Nested
 from antiphon.sync.streams import AsyncStepping, Stepping, Taking
-from antiphon.tool_loop import AsyncRunMethods, RunMethods
 
 __all__ = ["AsyncClient", "AsyncCompletionStream", "AsyncStream", "Client", "CompletionStream", "Stream"]
 

@@ -19,12 +19,12 @@ from antiphon import (
     provider,
     tool,
 )
+from antiphon.calls.core import ChatParams
+from antiphon.calls.tool_loop import AsyncRunStream, RunResult, RunStream
+from antiphon.calls.typed_answers import AsyncParseStream, ParsedCompletion, ParseStream
 from antiphon.chat.messages import ChatRequest, Tool, ToolCall
 from antiphon.client import AsyncStream
-from antiphon.core import ChatParams
-from antiphon.structured import AsyncParseStream, ParsedCompletion, ParseStream
 from antiphon.sync.bridge import Iteration
-from antiphon.tool_loop import AsyncRunStream, RunResult, RunStream
 
 
 def blocking(client: Client, stream: bool) -> None:

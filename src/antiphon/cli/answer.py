@@ -13,11 +13,11 @@ from typing import IO, Any
 
 import click
 
+from antiphon.calls.core import ChatParams
 from antiphon.chat.answers import Completion, CompletionChunk
 from antiphon.chat.messages import Message
 from antiphon.cli.terminal import is_terminal, mark_secret, say, visible
 from antiphon.client import Client, CompletionStream
-from antiphon.core import ChatParams
 from antiphon.providers.catalog import ProviderRow, find_provider, split_model
 from antiphon.providers.local.download import fetch_with_bar
 from antiphon.providers.local.model import DEFAULT_NAME

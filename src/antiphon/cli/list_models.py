@@ -12,9 +12,9 @@ from typing import Any
 import click
 import msgspec
 
+from antiphon.calls.core import Model
 from antiphon.cli.answer import client_for
 from antiphon.cli.terminal import is_terminal, say, table, write_json
-from antiphon.core import Model
 from antiphon.providers import catalog
 from antiphon.providers.catalog import ProviderRow
 from antiphon.providers.local import download

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, TypeAlias
 
+from antiphon.calls.core import Model
 from antiphon.chat.embeddings import EmbeddingRequest
 from antiphon.chat.messages import ChatRequest
-from antiphon.core import Model
 from antiphon.errors import BadRequestError, NotFoundError
 from antiphon.formats import json, read
 from antiphon.formats.codec import Dialect, TokenCounter

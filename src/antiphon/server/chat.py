@@ -7,10 +7,10 @@ from contextlib import aclosing
 from functools import partial
 from typing import Any, TypeVar
 
+from antiphon.calls.core import Prepared
 from antiphon.chat.answers import REQUEST_IDS
 from antiphon.chat.events import End, fold
 from antiphon.chat.messages import ChatRequest, Opaque, Part
-from antiphon.core import Prepared
 from antiphon.errors import APIError, BadRequestError
 from antiphon.formats import json, read
 from antiphon.formats.codec import Dialect, Encoder

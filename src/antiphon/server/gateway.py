@@ -8,10 +8,10 @@ from functools import partial
 
 import anyio
 
+from antiphon.calls.core import Core, Model, Prepared
 from antiphon.chat.embeddings import EmbeddingRequest, Embeddings
 from antiphon.chat.messages import ChatRequest
 from antiphon.config import Config, Limits
-from antiphon.core import Core, Model, Prepared
 from antiphon.errors import BadRequestError
 from antiphon.http.transport import Transport
 from antiphon.providers.function import Handler

@@ -18,7 +18,7 @@ from collections.abc import Hashable, Sequence
 
 import anyio
 
-from antiphon.core import Core
+from antiphon.calls.core import Core
 from antiphon.errors import AntiphonError
 from antiphon.http.transport import Timeout
 from antiphon.providers.model_lists import LIST_SECONDS, Model, Source, in_order

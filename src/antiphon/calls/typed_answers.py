@@ -19,15 +19,15 @@ from typing import Any, Generic, Literal, NamedTuple, TypeVar, Unpack, cast, get
 
 import msgspec
 
+from antiphon.calls.core import ChatParams, Core, Messages, ParseParams, Prepared
+from antiphon.calls.partial_json import NOTHING, PartialJSON
+from antiphon.calls.schema import Misfit, closed, json_schema, reader
 from antiphon.chat.answers import Completion
 from antiphon.chat.events import Folder, TextDelta
 from antiphon.chat.messages import ResponseFormat
-from antiphon.core import ChatParams, Core, Messages, ParseParams, Prepared
 from antiphon.errors import ParseError, StreamError
 from antiphon.formats import json
-from antiphon.partial_json import NOTHING, PartialJSON
 from antiphon.providers.http import Endpoint
-from antiphon.schema import Misfit, closed, json_schema, reader
 from antiphon.sync import bridge
 from antiphon.sync.bridge import Nested
 from antiphon.sync.streams import AsyncStepping, Stepping

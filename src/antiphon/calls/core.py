@@ -11,6 +11,8 @@ from typing import Any, TypeAlias, TypedDict, cast
 import anyio
 import msgspec
 
+from antiphon.calls.observer import Watch, logged
+from antiphon.calls.tools import AnyTool, definition
 from antiphon.chat.answers import Completion, CompletionChunk
 from antiphon.chat.chunks import Chunker
 from antiphon.chat.embeddings import EmbeddingRequest, Embeddings, InputType
@@ -30,8 +32,6 @@ from antiphon.providers.http import Endpoint
 from antiphon.providers.lookup import Names, Resolver
 from antiphon.providers.model_lists import LIST_SECONDS, Model, Source, in_order, listed, sources
 from antiphon.sync.blocking import in_thread
-from antiphon.tools import AnyTool, definition
-from antiphon.watch import Watch, logged
 
 __all__ = ["ChatParams", "Core", "EmbeddingParams", "Messages", "Model", "Prepared", "chat_request"]
 

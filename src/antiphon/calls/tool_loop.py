@@ -24,16 +24,16 @@ from typing import Any, Literal, TypeAlias, Unpack, cast, overload
 import anyio
 import msgspec
 
+from antiphon.calls.core import Core, Messages, Prepared, RunParams
+from antiphon.calls.tools import AnyTool, FunctionTool, result_content
 from antiphon.chat.answers import Completion, CompletionChunk
 from antiphon.chat.events import Event, Folder
 from antiphon.chat.messages import Message, Text, ToolCall, ToolResult, Usage
-from antiphon.core import Core, Messages, Prepared, RunParams
 from antiphon.errors import StreamError
 from antiphon.sync import bridge
 from antiphon.sync.blocking import in_thread
 from antiphon.sync.bridge import Nested
 from antiphon.sync.streams import AsyncStepping, Stepping
-from antiphon.tools import AnyTool, FunctionTool, result_content
 
 __all__ = ["AsyncRunMethods", "AsyncRunStream", "RunMethods", "RunResult", "RunStream", "ToolLoop"]
 
@@ -357,7 +357,7 @@ class AsyncRunMethods:
         Args:
             messages: The conversation: OpenAI-style dicts, `Message` objects, or one string.
             model: `provider/model`, or as the client's provider knows it; empty for the default.
-            tools: Functions, blocking or async, with annotated parameters (see `antiphon.tools`); and definitions of
+            tools: Functions, blocking or async, with annotated parameters (see `antiphon.calls.tools`); and definitions of
                 tools that the provider runs itself, which are passed on as they are.
             max_rounds: After how many answers of the model to stop, 1 or more.
             stream: Whether to get the answers in pieces.

@@ -1,0 +1,1 @@
+"""One call: its parameters, its preparation, tools, the tool loop, typed answers."""
