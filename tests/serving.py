@@ -8,11 +8,11 @@ from typing import Any, Self
 
 import msgspec
 
-from antiphon.config import Config
 from antiphon.providers.lookup import Names
 from antiphon.server import run
 from antiphon.server.application import Application
 from antiphon.server.exchange import Exchange
+from antiphon.settings.config import Config
 
 
 class Serving:

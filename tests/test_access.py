@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antiphon.access import LONGEST, SHORTEST, AccessKeys, environment_keys, name_fault, new_key, stored_form
+from antiphon.settings.keys import LONGEST, SHORTEST, AccessKeys, environment_keys, name_fault, new_key, stored_form
 
 KEY = "canary-0123456789abcdefghij"
 KEYS = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=SHORTEST, max_size=60)
@@ -93,7 +93,7 @@ def test_every_key_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
         compared.append((one, other))
         return one == other
 
-    monkeypatch.setattr("antiphon.access.hmac.compare_digest", compare)
+    monkeypatch.setattr("antiphon.settings.keys.hmac.compare_digest", compare)
     keys = {name: f"{KEY}-{name}" for name in "abc"}
     access = AccessKeys({name: stored_form(key) for name, key in keys.items()})
     for key in (*keys.values(), "wrong"):

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from antiphon import register
-from antiphon.access import AccessKeys, new_key, stored_form
-from antiphon.config import ServerSettings, load
 from antiphon.providers.catalog import ProviderRow, unregister
+from antiphon.settings.config import ServerSettings, load
+from antiphon.settings.keys import AccessKeys, new_key, stored_form
 from tests.program import CANARY, Terminal, one_line, posix_only, run
 
 KEY = new_key()

@@ -12,16 +12,16 @@ from typing import Any
 import msgspec
 import pytest
 
-from antiphon.access import new_key, stored_form
-from antiphon.config import Config, Limits, ServerSettings, Timeouts, config_path, load, user_path
 from antiphon.errors import ConfigError
 from antiphon.http.transport import Timeout
-from antiphon.provider_tables import FIELDS
 from antiphon.providers import catalog
 from antiphon.providers.auth import Secret
 from antiphon.providers.catalog import ProviderRow, Quirks
 from antiphon.providers.function import Provider
 from antiphon.providers.lookup import Resolver
+from antiphon.settings.config import Config, Limits, ServerSettings, Timeouts, config_path, load, user_path
+from antiphon.settings.keys import new_key, stored_form
+from antiphon.settings.providers import FIELDS
 from tests.program import CANARY, posix_only
 from tests.test_resolve import NoTransport
 

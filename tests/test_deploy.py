@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from antiphon import config
 from antiphon.providers.local.download import cache_dir
 from antiphon.server.run import _LAST_WORDS
+from antiphon.settings import config
 from tests.program import PATIENCE, posix_only, run, start
 
 ROOT = Path(__file__).parent.parent

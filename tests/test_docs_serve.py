@@ -21,16 +21,16 @@ import pytest
 import trustme
 import yaml
 
-from antiphon import config
-from antiphon.access import AccessKeys, stored_form
 from antiphon.chat.messages import Loss, Usage
-from antiphon.config import Config, ServerSettings
 from antiphon.errors import AntiphonError
 from antiphon.server.application import Application
 from antiphon.server.chat import Chat
 from antiphon.server.door import OPEN
 from antiphon.server.exchange import Exchange, Outcome
 from antiphon.server.log import line
+from antiphon.settings import config
+from antiphon.settings.config import Config, ServerSettings
+from antiphon.settings.keys import AccessKeys, stored_form
 from antiphon.testing import Upstream
 from tests.program import PATIENCE, posix_only
 from tests.server.clients import row

@@ -10,7 +10,6 @@ from antiphon.calls.core import Core
 from antiphon.chat.embeddings import EmbeddingRequest
 from antiphon.chat.events import UsageUpdate
 from antiphon.chat.messages import ChatRequest, Message, Opaque, ReasoningOptions, ResponseFormat, Text, Tool, Usage
-from antiphon.config import Config
 from antiphon.errors import BadRequestError
 from antiphon.formats.openai_chat.request import decode_request
 from antiphon.http.exchange import HTTPTransport
@@ -18,6 +17,7 @@ from antiphon.providers.function import Call
 from antiphon.providers.local.isolated import IsolatedEngine
 from antiphon.providers.local.model import LocalModel
 from antiphon.server.gateway import Gateway
+from antiphon.settings.config import Config
 from tests.local_models import Puppet, ask, events_of, last, piece, puppet, question
 
 __all__ = ["puppet"]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from antiphon.errors import ConfigError
 from antiphon.providers.auth import Secret
-from antiphon.toml_file import Lines, TOMLFile, path_text
+from antiphon.settings.toml_file import Lines, TOMLFile, path_text
 
 # --- documents, written with the line of each key known
 

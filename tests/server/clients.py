@@ -10,7 +10,6 @@ import pytest
 
 from antiphon.chat.answers import Choice, Completion
 from antiphon.chat.messages import ChatRequest, Image, Message, Text, ToolCall, ToolResult, Usage
-from antiphon.config import Config
 from antiphon.formats.anthropic import Anthropic
 from antiphon.formats.bedrock import Bedrock
 from antiphon.formats.codec import Codec
@@ -20,6 +19,7 @@ from antiphon.formats.ollama import Ollama
 from antiphon.formats.openai_chat import OpenAIChat
 from antiphon.formats.responses import Responses
 from antiphon.providers.catalog import ProviderRow
+from antiphon.settings.config import Config
 from antiphon.testing import Answer, Upstream
 from tests.serving import Serving
 

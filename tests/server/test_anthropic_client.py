@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from antiphon.access import AccessKeys, new_key, stored_form
 from antiphon.chat.answers import Choice, Completion
 from antiphon.chat.messages import Message, Reasoning, Text
-from antiphon.config import Config
 from antiphon.formats.anthropic import Anthropic
 from antiphon.formats.codec import Codec
 from antiphon.formats.gemini import Gemini
 from antiphon.formats.responses import Responses
 from antiphon.providers.lookup import Names
+from antiphon.settings.config import Config
+from antiphon.settings.keys import AccessKeys, new_key, stored_form
 from antiphon.testing import Fault, Upstream
 from tests.server.clients import (
     MODELS,

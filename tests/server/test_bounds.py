@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from antiphon.config import Config, Limits, ServerSettings
 from antiphon.errors import APIError, ProviderNotFoundError
 from antiphon.formats.anthropic import Anthropic
 from antiphon.providers.catalog import find_provider
 from antiphon.providers.lookup import Names
 from antiphon.server.exchange import Exchange
 from antiphon.server.gateway import Waiting
+from antiphon.settings.config import Config, Limits, ServerSettings
 from antiphon.testing import Fault, Upstream
 from tests.server.raw import DIALECTS, Dialect, Wire, ask, eventually, get, post, row
 from tests.serving import Serving

@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from uvicorn.server import ServerState
 
-from antiphon.access import AccessKeys, stored_form
-from antiphon.config import Config, Limits
 from antiphon.server.connection import protocol
+from antiphon.settings.config import Config, Limits
+from antiphon.settings.keys import AccessKeys, stored_form
 from antiphon.testing import Upstream
 from tests.server.raw import DIALECTS, Wire, ask, eventually, get, post, row
 from tests.serving import Serving

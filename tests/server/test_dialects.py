@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from antiphon.access import new_key, stored_form
 from antiphon.errors import ConfigError
 from antiphon.providers.catalog import ProviderRow
 from antiphon.server import run
+from antiphon.settings.keys import new_key, stored_form
 from antiphon.testing import Upstream
 from tests.serving import Serving
 

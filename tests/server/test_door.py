@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from antiphon.access import AccessKeys, new_key, stored_form
-from antiphon.config import Config, Limits, ServerSettings
 from antiphon.formats.gemini import Gemini
 from antiphon.providers.auth import Secret
 from antiphon.providers.catalog import ProviderRow
 from antiphon.providers.lookup import Names
 from antiphon.server.door import OPEN
 from antiphon.server.exchange import is_id
+from antiphon.settings.config import Config, Limits, ServerSettings
+from antiphon.settings.keys import AccessKeys, new_key, stored_form
 from antiphon.testing import Fault, Upstream
 from tests.server.raw import DIALECTS, Dialect, Reply, Wire, ask, get, post, row
 from tests.serving import Serving

@@ -15,8 +15,8 @@ import msgspec
 import pytest
 from anyio import to_thread
 
-from antiphon.config import Config, Limits, Timeouts
 from antiphon.providers.catalog import ProviderRow
+from antiphon.settings.config import Config, Limits, Timeouts
 from antiphon.testing import Delay, Fault, Script, Upstream
 from tests import peers
 from tests.server.raw import DIALECTS, Dialect, Wire, ask, eventually, get, post, row

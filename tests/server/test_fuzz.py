@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from antiphon.config import Config
 from antiphon.providers.lookup import Names
+from antiphon.settings.config import Config
 from antiphon.testing import Upstream
 from tests.server.raw import ask, get, row
 from tests.serving import Serving

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from antiphon.access import AccessKeys, new_key, stored_form
 from antiphon.chat.messages import ChatRequest
-from antiphon.config import Config
 from antiphon.formats.gemini import Gemini
+from antiphon.settings.config import Config
+from antiphon.settings.keys import AccessKeys, new_key, stored_form
 from antiphon.testing import Fault, Upstream
 from tests.server.clients import MODELS, PNG, RIGHT, USAGE, ask_weather, listening, reply_to, row, unknown_name
 from tests.serving import Serving

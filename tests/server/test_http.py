@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from antiphon.config import Config, Limits
+from antiphon.settings.config import Config, Limits
 from antiphon.testing import Upstream
 from tests.server.raw import DIALECTS, Wire, ask, eventually, get, post, row
 from tests.serving import Serving

@@ -13,7 +13,6 @@ import msgspec
 import pytest
 
 from antiphon.chat.embeddings import EmbeddingRequest
-from antiphon.config import Config, Limits
 from antiphon.errors import BadRequestError
 from antiphon.formats import read
 from antiphon.formats.anthropic import Anthropic
@@ -25,6 +24,7 @@ from antiphon.http.exchange import HTTPTransport
 from antiphon.providers.auth import no_auth
 from antiphon.providers.function import Call
 from antiphon.providers.http import Endpoint
+from antiphon.settings.config import Config, Limits
 from antiphon.sync.blocking import LARGE
 from antiphon.testing import Upstream
 from tests.server.test_dialects import WHOLE, ask, row

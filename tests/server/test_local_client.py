@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from antiphon.config import Config
 from antiphon.providers.auth import Secret
 from antiphon.providers.catalog import ProviderRow
 from antiphon.providers.local.model import DEFAULT_NAME, LocalModel
 from antiphon.providers.lookup import Names
+from antiphon.settings.config import Config
 from antiphon.sync import bridge
 from tests.local_models import local
 from tests.server.clients import SCHEMA

@@ -11,11 +11,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from antiphon.config import Config, Limits
 from antiphon.providers.auth import Secret
 from antiphon.providers.catalog import ProviderRow
 from antiphon.providers.lookup import Names
 from antiphon.server import model_lists
+from antiphon.settings.config import Config, Limits
 from antiphon.testing import Fault, Upstream
 from tests.server.raw import DIALECTS, Reply, Wire, ask, eventually, get, post
 from tests.serving import Serving

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from antiphon.access import AccessKeys, new_key, stored_form
-from antiphon.config import Config
 from antiphon.formats.ollama import Ollama
+from antiphon.settings.config import Config
+from antiphon.settings.keys import AccessKeys, new_key, stored_form
 from antiphon.testing import Fault, Upstream, vector_of
 from tests.server.clients import (
     MODELS,

@@ -10,9 +10,9 @@ import anyio
 import pytest
 from pydantic import BaseModel
 
-from antiphon.access import AccessKeys, new_key, stored_form
-from antiphon.config import Config, ServerSettings
 from antiphon.formats.responses import Responses
+from antiphon.settings.config import Config, ServerSettings
+from antiphon.settings.keys import AccessKeys, new_key, stored_form
 from antiphon.testing import (
     AsyncGeneratorProviderMock,
     AsyncProviderMock,

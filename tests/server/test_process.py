@@ -19,7 +19,7 @@ from typing import Any, Self
 
 import pytest
 
-from antiphon.access import stored_form
+from antiphon.settings.keys import stored_form
 from antiphon.testing import Fault, Upstream
 from tests import program
 from tests.program import CANARY

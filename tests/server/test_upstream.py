@@ -12,12 +12,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from antiphon.access import AccessKeys, stored_form
-from antiphon.config import Config
 from antiphon.providers.auth import Secret
 from antiphon.providers.catalog import ProviderRow
 from antiphon.providers.lookup import Names
 from antiphon.server.log import line
+from antiphon.settings.config import Config
+from antiphon.settings.keys import AccessKeys, stored_form
 from antiphon.testing import Fault, Upstream
 from tests import peers
 from tests.server.clients import CODECS

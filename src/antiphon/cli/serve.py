@@ -13,10 +13,10 @@ import click
 from antiphon.cli.logs import show_logs
 from antiphon.cli.show_config import check as show_check
 from antiphon.cli.terminal import say
-from antiphon.config import Config
 from antiphon.errors import MissingExtraError
 from antiphon.providers.catalog import ProviderRow
 from antiphon.providers.lookup import DEFAULT_MODEL
+from antiphon.settings.config import Config
 
 __all__ = ["serve"]
 

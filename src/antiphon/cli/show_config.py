@@ -12,12 +12,12 @@ from typing import Any
 import click
 import msgspec
 
-from antiphon import access
 from antiphon.cli.terminal import is_terminal, say, table, without_login, write_json
-from antiphon.config import Config, config_path, load, user_path
 from antiphon.errors import AntiphonError
 from antiphon.providers.catalog import ProviderRow, Quirks
 from antiphon.providers.lookup import DEFAULT_MODEL
+from antiphon.settings import keys
+from antiphon.settings.config import Config, config_path, load, user_path
 
 __all__ = ["check", "hash_key", "make_key", "show", "show_path"]
 
@@ -144,7 +144,7 @@ def show_path() -> int:
 def make_key(name: str) -> int:
     """Do `antiphon key new`; return the exit code."""
     _check_name(name)
-    key = access.new_key()
+    key = keys.new_key()
     click.echo(key)
     path = config_path() or user_path()
     say(f"This is the key, shown this once. Give it to {name}, and put this line under [keys] in {path}:", name="")
@@ -159,7 +159,7 @@ def hash_key(name: str) -> int:
         key = click.prompt("Key", hide_input=True, err=True)
     else:
         # One byte more than any key has is read, so that another file in its place is no burden.
-        key = sys.stdin.buffer.read(access.LONGEST + 3).decode("ascii", "replace")
+        key = sys.stdin.buffer.read(keys.LONGEST + 3).decode("ascii", "replace")
     try:
         click.echo(_line(name, key.rstrip("\r\n")))
     except ValueError as error:
@@ -168,10 +168,10 @@ def hash_key(name: str) -> int:
 
 
 def _check_name(name: str) -> None:
-    if (fault := access.name_fault(name)) is not None:
+    if (fault := keys.name_fault(name)) is not None:
         raise AntiphonError(fault)
 
 
 def _line(name: str, key: str) -> str:
     quoted = name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name, ensure_ascii=False)
-    return f'{quoted} = "{access.stored_form(key)}"'
+    return f'{quoted} = "{keys.stored_form(key)}"'

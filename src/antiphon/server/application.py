@@ -13,7 +13,6 @@ import anyio
 from anyio.abc import TaskGroup
 from starlette.routing import Route, Router
 
-from antiphon.config import Config
 from antiphon.formats.anthropic import Anthropic
 from antiphon.formats.codec import Dialect
 from antiphon.formats.embeddings import (
@@ -36,6 +35,7 @@ from antiphon.server.door import OPEN, Door
 from antiphon.server.exchange import Exchange, Receive, Scope, Send
 from antiphon.server.gateway import Gateway
 from antiphon.server.openapi import described
+from antiphon.settings.config import Config
 from antiphon.sync.blocking import in_thread
 
 if TYPE_CHECKING:

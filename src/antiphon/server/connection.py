@@ -11,9 +11,9 @@ import httptools
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from antiphon.config import Limits
 from antiphon.errors import APIStatusError
 from antiphon.formats.openai_chat import OpenAIChat
+from antiphon.settings.config import Limits
 
 __all__ = ["protocol"]
 

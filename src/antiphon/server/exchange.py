@@ -12,10 +12,10 @@ from typing import Any, Literal, Protocol, TypeAlias
 import anyio
 
 from antiphon.chat.messages import Loss, Usage
-from antiphon.config import Limits
 from antiphon.errors import APIError, APIStatusError
 from antiphon.formats.codec import HTTPReply
 from antiphon.server.fields import listed_losses
+from antiphon.settings.config import Limits
 
 __all__ = ["NEVER", "Connection", "Exchange", "Left", "Outcome", "Receive", "Scope", "Send", "is_id", "too_slow"]
 

@@ -11,13 +11,13 @@ import anyio
 from antiphon.calls.core import Core, Model, Prepared
 from antiphon.chat.embeddings import EmbeddingRequest, Embeddings
 from antiphon.chat.messages import ChatRequest
-from antiphon.config import Config, Limits
 from antiphon.errors import BadRequestError
 from antiphon.http.transport import Transport
 from antiphon.providers.function import Handler
 from antiphon.server.exchange import Exchange
 from antiphon.server.faults import no_room, overloaded
 from antiphon.server.model_lists import ModelLists
+from antiphon.settings.config import Config, Limits
 from antiphon.sync.blocking import in_thread
 
 __all__ = ["Gateway"]

@@ -22,14 +22,14 @@ from typing import Any, cast
 import anyio
 import uvicorn
 
-from antiphon import config as settings
-from antiphon.config import Config
 from antiphon.errors import AntiphonError, ConfigError
 from antiphon.providers.local.download import cache_dir
 from antiphon.server.application import Application
 from antiphon.server.connection import protocol
 from antiphon.server.exchange import Connection
 from antiphon.server.log import AccessLog
+from antiphon.settings import config as settings
+from antiphon.settings.config import Config
 
 __all__ = ["Server", "Source", "bind", "serve"]
 

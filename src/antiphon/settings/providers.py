@@ -20,7 +20,7 @@ from antiphon.providers.auth import Secret
 from antiphon.providers.catalog import ProviderRow, Quirks, find_provider, provider_id, same_providers
 from antiphon.providers.function import as_handler
 from antiphon.providers.lookup import DEFAULT_MODEL, EMBEDDING_FORMATS, FORMATS, Names, url_fault
-from antiphon.toml_file import TOMLFile
+from antiphon.settings.toml_file import TOMLFile
 
 __all__ = ["FIELDS", "read_names"]
 

@@ -17,14 +17,14 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 
 import msgspec
 
-from antiphon.access import SHORTEST, AccessKeys, environment_keys, name_fault
 from antiphon.errors import AntiphonError, ConfigError
 from antiphon.http.environment import origin_of
 from antiphon.http.transport import Timeout
-from antiphon.provider_tables import read_names
 from antiphon.providers.catalog import provider_id
 from antiphon.providers.lookup import Names
-from antiphon.toml_file import TOMLFile
+from antiphon.settings.keys import SHORTEST, AccessKeys, environment_keys, name_fault
+from antiphon.settings.providers import read_names
+from antiphon.settings.toml_file import TOMLFile
 
 __all__ = ["Config", "Limits", "ServerSettings", "Timeouts", "config_path", "is_loopback", "load", "user_path"]
 
