@@ -25,9 +25,9 @@ from antiphon.chat.messages import Loss, Usage
 from antiphon.errors import AntiphonError
 from antiphon.server.application import Application
 from antiphon.server.chat import Chat
-from antiphon.server.door import OPEN
 from antiphon.server.exchange import Exchange, Outcome
 from antiphon.server.log import line
+from antiphon.server.middleware import OPEN
 from antiphon.settings import config
 from antiphon.settings.config import Config, ServerSettings
 from antiphon.settings.keys import AccessKeys, stored_form

@@ -12,8 +12,8 @@ from antiphon.formats.gemini import Gemini
 from antiphon.providers.auth import Secret
 from antiphon.providers.catalog import ProviderRow
 from antiphon.providers.lookup import Names
-from antiphon.server.door import OPEN
 from antiphon.server.exchange import is_id
+from antiphon.server.middleware import OPEN
 from antiphon.settings.config import Config, Limits, ServerSettings
 from antiphon.settings.keys import AccessKeys, new_key, stored_form
 from antiphon.testing import Fault, Upstream

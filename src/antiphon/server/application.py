@@ -29,11 +29,11 @@ from antiphon.formats.openai_chat.legacy_completions import OpenAIText
 from antiphon.formats.responses import Responses
 from antiphon.http.exchange import HTTPTransport
 from antiphon.http.transport import Transport
-from antiphon.server.beside import Count, Embed, Fact, Figures, Models
 from antiphon.server.chat import Chat
-from antiphon.server.door import OPEN, Door
+from antiphon.server.endpoints import Count, Embed, Fact, Figures, Models
 from antiphon.server.exchange import Exchange, Receive, Scope, Send
 from antiphon.server.gateway import Gateway
+from antiphon.server.middleware import OPEN, Door
 from antiphon.server.openapi import described
 from antiphon.settings.config import Config
 from antiphon.sync.blocking import in_thread

@@ -14,8 +14,8 @@ from antiphon.chat.messages import ChatRequest, Opaque, Part
 from antiphon.errors import APIError, BadRequestError
 from antiphon.formats import json, read
 from antiphon.formats.codec import Dialect, Encoder
+from antiphon.server.error_replies import told
 from antiphon.server.exchange import NEVER, Exchange, Receive, Scope, Send
-from antiphon.server.faults import told
 from antiphon.server.fields import relayed
 from antiphon.server.gateway import Gateway
 from antiphon.sync.blocking import LARGE, computed

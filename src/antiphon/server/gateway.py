@@ -14,8 +14,8 @@ from antiphon.chat.messages import ChatRequest
 from antiphon.errors import BadRequestError
 from antiphon.http.transport import Transport
 from antiphon.providers.function import Handler
+from antiphon.server.error_replies import no_room, overloaded
 from antiphon.server.exchange import Exchange
-from antiphon.server.faults import no_room, overloaded
 from antiphon.server.model_lists import ModelLists
 from antiphon.settings.config import Config, Limits
 from antiphon.sync.blocking import in_thread

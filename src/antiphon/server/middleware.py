@@ -11,8 +11,8 @@ from starlette.exceptions import HTTPException
 
 from antiphon.errors import APIError, APIStatusError, AuthenticationError, NotFoundError, PermissionDeniedError
 from antiphon.formats.codec import Dialect
+from antiphon.server.error_replies import stopping, told
 from antiphon.server.exchange import Exchange, Left, Receive, Scope, Send, too_slow
-from antiphon.server.faults import stopping, told
 from antiphon.server.gateway import Gateway
 
 __all__ = ["OPEN", "Door"]
