@@ -124,7 +124,10 @@ class TestRows:
 
     def test_nothing_is_read_at_import(self) -> None:
         """Importing the catalog loads neither the file's parser nor the reader of installed distributions."""
-        code = "import sys, antiphon.providers.catalog; print([m for m in ('tomllib', 'importlib.metadata') if m in sys.modules])"
+        code = (
+            "import sys, antiphon.providers.catalog; "
+            "print([m for m in ('tomllib', 'importlib.metadata') if m in sys.modules])"
+        )
         done = subprocess.run(
             [sys.executable, "-S", "-c", _WITH_PATH + code], capture_output=True, text=True, check=True
         )

@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+import antiphon
 from antiphon import errors
 from antiphon.errors import LocalModelError
 from antiphon.providers.local import download
@@ -61,7 +62,7 @@ class TestWithoutPip:
         """Start a fetch in that environment, with only *path* to look for programs in."""
         site = tmp_path / "site"
         site.mkdir()
-        for package in (msgspec, local_model):
+        for package in (msgspec, antiphon):
             folder = Path(str(package.__file__)).parent
             (site / folder.name).symlink_to(folder)
         (tmp_path / "content").write_bytes(CONTENT)

@@ -1,7 +1,7 @@
 """Floor 6: the clients: OpenAI's method names over any provider, for blocking code and for async code.
 
-Both are thin: `antiphon.calls.core` is the one implementation, `AsyncClient` gives it as it is and `Client` over the bridge.
-Nothing is kept between calls but connections.
+Both are thin: `antiphon.calls.core` is the one implementation, which `AsyncClient` gives as it is and `Client` over
+the bridge. Nothing is kept between calls but connections.
 """
 
 from __future__ import annotations

@@ -357,8 +357,8 @@ class AsyncRunMethods:
         Args:
             messages: The conversation: OpenAI-style dicts, `Message` objects, or one string.
             model: `provider/model`, or as the client's provider knows it; empty for the default.
-            tools: Functions, blocking or async, with annotated parameters (see `antiphon.calls.tools`); and definitions of
-                tools that the provider runs itself, which are passed on as they are.
+            tools: Functions, blocking or async, with annotated parameters (see `antiphon.calls.tools`); and
+                definitions of tools that the provider runs itself, which are passed on as they are.
             max_rounds: After how many answers of the model to stop, 1 or more.
             stream: Whether to get the answers in pieces.
             **params: For every round; see `ChatParams`.
