@@ -15,7 +15,8 @@ import pytest
 
 from antiphon import AsyncClient, ChatCompletion, Client
 from antiphon.calls import core
-from antiphon.calls.core import ChatParams, Core, Model, chat_request
+from antiphon.calls.core import Core, Model
+from antiphon.calls.params import ChatParams, chat_request
 from antiphon.chat.events import End, Start, TextDelta, UnknownEvent, UsageUpdate
 from antiphon.chat.messages import (
     ChatRequest,

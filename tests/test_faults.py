@@ -16,7 +16,7 @@ import pytest
 import trustme
 
 from antiphon import AsyncClient, Client
-from antiphon.calls.core import chat_request
+from antiphon.calls.params import chat_request
 from antiphon.chat.answers import Completion
 from antiphon.chat.events import End, Start, TextDelta, fold
 from antiphon.errors import (

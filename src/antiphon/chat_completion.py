@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable
 from typing import Any, Literal, Unpack, overload
 
-from antiphon.calls.core import ChatParams, Core, Messages, Prepared
+from antiphon.calls.core import Core
+from antiphon.calls.params import ChatParams, Messages
+from antiphon.calls.preparation import Prepared
 from antiphon.sync import bridge
 
 __all__ = ["ChatCompletion"]
@@ -62,7 +64,7 @@ class ChatCompletion:
             messages: The conversation: OpenAI-style dicts, `Message` objects, or one string.
             provider: Who answers: a name, a function, a class or an instance; if not given, *model* says so.
             stream: Whether to get the answer in pieces.
-            **params: See `antiphon.calls.core.ChatParams`.
+            **params: See `antiphon.calls.params.ChatParams`.
 
         Raises:
             NestAsyncioError: An event loop is running in this thread, and nesting is not allowed.

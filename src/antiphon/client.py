@@ -12,7 +12,9 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Any, Literal, Self, TypeAlias, Unpack, overload
 
-from antiphon.calls.core import ChatParams, Core, EmbeddingParams, Messages, Model, Prepared
+from antiphon.calls.core import Core, Model
+from antiphon.calls.params import ChatParams, EmbeddingParams, Messages
+from antiphon.calls.preparation import Prepared
 from antiphon.calls.tool_loop import AsyncRunMethods, RunMethods
 from antiphon.calls.typed_answers import AsyncParseMethods, ParseMethods
 from antiphon.chat.answers import Completion, CompletionChunk

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Generator, Iterable, Mapping
 from typing import Any, Unpack
 
-from antiphon.calls.core import ChatParams, chat_request
+from antiphon.calls.params import ChatParams, chat_request
 from antiphon.chat.answers import Completion
 from antiphon.chat.messages import Message
 from antiphon.client import AsyncClient, Client

@@ -19,7 +19,7 @@ from antiphon import (
     provider,
     tool,
 )
-from antiphon.calls.core import ChatParams
+from antiphon.calls.params import ChatParams
 from antiphon.calls.tool_loop import AsyncRunStream, RunResult, RunStream
 from antiphon.calls.typed_answers import AsyncParseStream, ParsedCompletion, ParseStream
 from antiphon.chat.messages import ChatRequest, Tool, ToolCall

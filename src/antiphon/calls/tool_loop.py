@@ -24,7 +24,9 @@ from typing import Any, Literal, TypeAlias, Unpack, cast, overload
 import anyio
 import msgspec
 
-from antiphon.calls.core import Core, Messages, Prepared, RunParams
+from antiphon.calls.core import Core
+from antiphon.calls.params import Messages, RunParams
+from antiphon.calls.preparation import Prepared
 from antiphon.calls.tools import AnyTool, FunctionTool, result_content
 from antiphon.chat.answers import Completion, CompletionChunk
 from antiphon.chat.events import Event, Folder

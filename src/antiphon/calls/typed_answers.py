@@ -19,8 +19,10 @@ from typing import Any, Generic, Literal, NamedTuple, TypeVar, Unpack, cast, get
 
 import msgspec
 
-from antiphon.calls.core import ChatParams, Core, Messages, ParseParams, Prepared
+from antiphon.calls.core import Core
+from antiphon.calls.params import ChatParams, Messages, ParseParams
 from antiphon.calls.partial_json import NOTHING, PartialJSON
+from antiphon.calls.preparation import Prepared
 from antiphon.calls.schema import Misfit, closed, json_schema, reader
 from antiphon.chat.answers import Completion
 from antiphon.chat.events import Folder, TextDelta

@@ -13,7 +13,7 @@ from typing import IO, Any
 
 import click
 
-from antiphon.calls.core import ChatParams
+from antiphon.calls.params import ChatParams
 from antiphon.chat.answers import Completion, CompletionChunk
 from antiphon.chat.messages import Message
 from antiphon.cli.terminal import is_terminal, mark_secret, say, visible

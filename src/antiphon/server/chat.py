@@ -7,7 +7,7 @@ from contextlib import aclosing
 from functools import partial
 from typing import Any, TypeVar
 
-from antiphon.calls.core import Prepared
+from antiphon.calls.preparation import Prepared
 from antiphon.chat.answers import REQUEST_IDS
 from antiphon.chat.events import End, fold
 from antiphon.chat.messages import ChatRequest, Opaque, Part

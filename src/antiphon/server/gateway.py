@@ -8,7 +8,8 @@ from functools import partial
 
 import anyio
 
-from antiphon.calls.core import Core, Model, Prepared
+from antiphon.calls.core import Core, Model
+from antiphon.calls.preparation import Prepared
 from antiphon.chat.embeddings import EmbeddingRequest, Embeddings
 from antiphon.chat.messages import ChatRequest
 from antiphon.errors import BadRequestError
