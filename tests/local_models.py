@@ -19,7 +19,7 @@ from antiphon.chat.answers import Completion
 from antiphon.chat.events import Event, fold
 from antiphon.chat.messages import ChatRequest, Message
 from antiphon.providers.auth import Secret
-from antiphon.providers.function import Call
+from antiphon.providers.base import Call
 from antiphon.providers.local import llama_cpp
 from antiphon.providers.local.llama_cpp import Llama, Settings
 from antiphon.providers.local.model import LocalModel, local_model_for

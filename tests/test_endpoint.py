@@ -33,7 +33,7 @@ from antiphon.formats.openai_chat import OpenAIChat
 from antiphon.http.exchange import HTTPTransport
 from antiphon.http.transport import Timeout
 from antiphon.providers.auth import Secret, bearer, no_auth
-from antiphon.providers.function import Call
+from antiphon.providers.base import Call
 from antiphon.providers.http import Endpoint
 from antiphon.testing import Fault, Upstream
 

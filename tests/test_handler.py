@@ -35,7 +35,8 @@ from antiphon.chat.events import (
 from antiphon.chat.messages import ChatRequest, Message, Reasoning, Text, ToolCall, Usage
 from antiphon.errors import APITimeoutError, StreamError
 from antiphon.http.transport import Timeout
-from antiphon.providers.function import Call, Provider, as_handler, provider
+from antiphon.providers.base import Call
+from antiphon.providers.function import Provider, as_handler, provider
 
 PATIENCE = 30.0  # seconds until a test that waits in vain fails
 SOON = 0.02  # seconds, for clocks that are to run out

@@ -17,7 +17,7 @@ import pytest
 from antiphon.chat.embeddings import EmbeddingRequest
 from antiphon.chat.events import TextDelta
 from antiphon.errors import BadRequestError, InternalServerError, LocalModelError, ModelNotFoundError, StreamError
-from antiphon.providers.function import Call
+from antiphon.providers.base import Call
 from antiphon.providers.local import isolated
 from antiphon.providers.local.isolated import IsolatedEngine
 from antiphon.providers.local.model import LocalModel

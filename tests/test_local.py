@@ -30,7 +30,8 @@ from antiphon.errors import (
     StreamError,
 )
 from antiphon.http.transport import Timeout
-from antiphon.providers.function import Call, as_handler
+from antiphon.providers.base import Call
+from antiphon.providers.function import as_handler
 from antiphon.providers.local.model import DEFAULT_NAME, LocalModel, local_model_for
 from antiphon.sync import bridge
 from tests.local_models import (

@@ -13,7 +13,7 @@ from antiphon.chat.messages import ChatRequest, Message, Opaque, ReasoningOption
 from antiphon.errors import BadRequestError
 from antiphon.formats.openai_chat.request import decode_request
 from antiphon.http.exchange import HTTPTransport
-from antiphon.providers.function import Call
+from antiphon.providers.base import Call
 from antiphon.providers.local.isolated import IsolatedEngine
 from antiphon.providers.local.model import LocalModel
 from antiphon.server.gateway import Gateway

@@ -18,7 +18,7 @@ def program(code: str, **environ: str) -> tuple[int, str, str]:
     begin = """
         import os, signal, sys, threading, time
         from antiphon.sync import bridge
-        from antiphon.providers.function import Call
+        from antiphon.providers.base import Call
         from antiphon.providers.local.model import local_model_for
         from antiphon.chat.messages import ChatRequest, Message
 

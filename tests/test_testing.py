@@ -20,7 +20,8 @@ from antiphon.chat.events import End, Event, ReasoningDelta, Start, TextDelta, T
 from antiphon.chat.messages import ChatRequest, Message, ToolCall, Usage
 from antiphon.errors import APITimeoutError
 from antiphon.http.transport import Timeout
-from antiphon.providers.function import Call, as_handler
+from antiphon.providers.base import Call
+from antiphon.providers.function import as_handler
 from antiphon.testing import (
     AsyncGeneratorProviderMock,
     AsyncProviderMock,

@@ -34,7 +34,7 @@ from antiphon.chat.messages import (
 )
 from antiphon.errors import InternalServerError, NestAsyncioError, StreamError
 from antiphon.formats.anthropic import Anthropic
-from antiphon.providers.function import Call
+from antiphon.providers.base import Call
 from antiphon.testing import Delay, Fault, Script, Upstream
 from tests.calling import in_loop
 

@@ -25,7 +25,7 @@ from antiphon.formats.responses import Responses
 from antiphon.http.exchange import HTTPTransport
 from antiphon.http.transport import Timeout
 from antiphon.providers.auth import no_auth
-from antiphon.providers.function import Call
+from antiphon.providers.base import Call
 from antiphon.providers.http import Endpoint
 from tests.peers import PATIENCE, Line, Peer, reply
 

@@ -26,7 +26,7 @@ from antiphon.errors import APIError, BadRequestError
 from antiphon.formats.codec import Codec
 from antiphon.formats.embeddings import OpenAIEmbeddings
 from antiphon.formats.openai_chat import OpenAIChat
-from antiphon.providers.function import Call, Clock
+from antiphon.providers.base import Call, Clock
 
 __all__ = [
     "AsyncGeneratorProviderMock",

@@ -22,7 +22,7 @@ from antiphon.formats.embeddings import BedrockEmbeddings
 from antiphon.formats.openai_chat import OpenAIChat
 from antiphon.http.exchange import HTTPTransport
 from antiphon.providers.auth import no_auth
-from antiphon.providers.function import Call
+from antiphon.providers.base import Call
 from antiphon.providers.http import Endpoint
 from antiphon.settings.config import Config, Limits
 from antiphon.sync.blocking import LARGE

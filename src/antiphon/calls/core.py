@@ -21,7 +21,7 @@ from antiphon.http.exchange import HTTPTransport
 from antiphon.http.tls import Certificate, Verify
 from antiphon.http.transport import Timeout, Transport
 from antiphon.providers.auth import Secret
-from antiphon.providers.function import Call, Embedder, Handler
+from antiphon.providers.base import Call, Embedder, Handler
 from antiphon.providers.http import Endpoint
 from antiphon.providers.lookup import Names, Resolver
 from antiphon.providers.model_lists import LIST_SECONDS, Model, Source, in_order, listed, sources

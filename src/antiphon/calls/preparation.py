@@ -14,7 +14,7 @@ from antiphon.chat.events import Event, Folder, TextDelta
 from antiphon.chat.messages import ChatRequest
 from antiphon.chat.think_tags import ThinkTags, split_thoughts
 from antiphon.errors import StreamError
-from antiphon.providers.function import Call, Handler
+from antiphon.providers.base import Call, Handler
 from antiphon.providers.http import Endpoint
 
 __all__ = ["Prepared"]

@@ -12,108 +12,42 @@ from __future__ import annotations
 
 import functools
 import inspect
-import math
 import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing
-from typing import Any, Literal, Protocol, TypeAlias, cast, overload, runtime_checkable
-
-import anyio
-import msgspec
+from typing import Any, Literal, TypeAlias, cast, overload
 
 from antiphon.chat.answers import Completion
-from antiphon.chat.embeddings import EmbeddingRequest, Embeddings
 from antiphon.chat.events import (
-    AudioDelta,
-    End,
     Event,
-    Finish,
-    MessageDelta,
-    PartAdded,
-    ReasoningDelta,
-    RefusalDelta,
     Start,
     TextDelta,
-    ToolCallDelta,
-    UnknownEvent,
-    UsageUpdate,
     unfold,
 )
-from antiphon.chat.messages import ChatRequest, Loss, Usage
-from antiphon.errors import APITimeoutError, StreamError
+from antiphon.chat.messages import ChatRequest
+from antiphon.errors import StreamError
 from antiphon.formats.openai_chat.request import encode_request
-from antiphon.http.transport import Timeout
-from antiphon.providers.stop_strings import Stops
+from antiphon.providers.base import Call, Clock, Handler
+from antiphon.providers.output_limits import OutputLimits
 from antiphon.sync.blocking import DONE, Steps, computed, in_thread
 
-__all__ = ["Call", "Clock", "Embedder", "Handler", "Provider", "as_handler", "provider"]
-
-
-class Call:
-    """What belongs to one call rather than to the request: its clocks, its id and its receipt.
-
-    Attributes:
-        timeout: The clocks, in seconds.
-        strict: Whether a loss is an error, raised before anything is sent.
-        losses: The receipt: what of the request could not cross. Filled by whoever writes the upstream request.
-        headers: Further headers for the upstream, by lower-case name.
-        reply_headers: What the reply's header said of the request: its ids and the rate limits. Set by who read it.
-        body: The pieces of a whole answer as they came, for a caller who has put a list here to pass them on.
-        size: How much work the request is, as `wire.read.weight` counts it; a large one is written in a thread. 0: not
-            known.
-        answer_size: Bytes of the answer so far, where it came over HTTP.
-    """
-
-    __slots__ = ("answer_size", "body", "headers", "losses", "reply_headers", "size", "strict", "timeout")
-
-    def __init__(
-        self, *, timeout: Timeout | None = None, strict: bool = False, headers: dict[str, str] | None = None
-    ) -> None:
-        self.timeout = timeout or Timeout()
-        self.strict = strict
-        self.losses: list[Loss] = []
-        self.headers = headers or {}
-        self.reply_headers: dict[str, str] = {}
-        self.body: list[bytes] | None = None
-        self.size = 0
-        self.answer_size = 0
-
-
-@runtime_checkable
-class Embedder(Protocol):
-    """A handler that also turns texts into vectors."""
-
-    @property
-    def embedding_format(self) -> str:
-        """Key of its own fields in `EmbeddingRequest.extra`."""
-        ...
-
-    async def embed(self, request: EmbeddingRequest, call: Call) -> Embeddings:
-        """Return the vectors of the texts."""
-        ...
-
-
-class Handler(Protocol):
-    """A provider as everything else sees it; `name` is told with every answer."""
-
-    @property
-    def name(self) -> str:
-        """The provider's name."""
-        ...
-
-    def __call__(self, request: ChatRequest, call: Call) -> AsyncGenerator[Event, None]:
-        """Give the events of the answer to *request*."""
-        ...
+__all__ = ["Provider", "as_handler", "provider"]
 
 
 Piece: TypeAlias = str | Event | Completion | None
-_Heard: TypeAlias = TextDelta | ReasoningDelta | RefusalDelta | ToolCallDelta | AudioDelta | PartAdded | Finish
+
+
 _Form: TypeAlias = tuple[Literal["request", "handler", "messages", "keywords"], set[str] | None]
 """How a function wants its arguments, and which parameters it takes by name (`None`: any)."""
 
+
 _METHODS = ("create_async_generator", "create_async", "create_completion")
+
+
 _STREAM_ORDER = ("create_async_generator", "create_completion", "create_async")
+
+
 _WHOLE_ORDER = ("create_async", "create_async_generator", "create_completion")
 
 
@@ -144,7 +78,7 @@ class Provider:
         """Give the events of the answer to *request*."""
         function, form = self._choose(request.stream)
         clock = Clock(call.timeout, self.name, request.model)
-        limits = _Limits(ChatRequest("", ()) if self.native_limits else request)
+        limits = OutputLimits(ChatRequest("", ()) if self.native_limits else request)
         said = False
         start = Start(
             id=f"chatcmpl-{uuid.uuid4().hex}", model=request.model, created=int(time.time()), provider=self.name
@@ -247,9 +181,6 @@ def _callables(target: Any) -> dict[str, Callable[..., Any]]:
     return {name: getattr(target, name) for name in found}
 
 
-# From a callable to pieces
-
-
 def _form(function: Callable[..., Any]) -> _Form:
     parameters = list(inspect.signature(function).parameters.values())
     names = [p.name for p in parameters]
@@ -321,9 +252,6 @@ def _closable(iterator: AsyncIterator[Piece]) -> AsyncGenerator[Piece, None]:
     return wrapped()
 
 
-# From pieces to events
-
-
 def _events(piece: Piece, name: str) -> Iterator[Event]:
     if isinstance(piece, str):
         if piece:
@@ -349,142 +277,3 @@ def _completed(event: Start, known: Start) -> Start:
         form=event.form,
         wire=event.wire,
     )
-
-
-_UNHEARD = (Start, MessageDelta, UsageUpdate, UnknownEvent)
-"""Events that are no part of what is said."""
-
-
-class _Limits:
-    """Enforces `stop` and `max_tokens` on text; `None` and `0` mean no limit.
-
-    Text ends before the stop string that is complete first (the longest, if several end there). Text that may be the
-    beginning of one is held back until it is known not to be, so that a stop string that spans two pieces never shows.
-    """
-
-    def __init__(self, request: ChatRequest) -> None:
-        self._stops = Stops(request.stop or ())
-        self._left = request.max_tokens or 0
-        self._counting = self._left > 0
-        self._held: str = ""
-        self._shown = False
-        self._finished = False
-        self._ended = False
-        self._reason: Literal["stop", "length"] = "stop"
-        self._usage: Usage | None = None
-        self.full = False
-        """Whether nothing more is wanted of the provider."""
-        self.silent = True
-        """Whether it has said nothing yet."""
-
-    def take(self, events: Iterator[Event]) -> Iterator[Event]:
-        """Pass *events*, those of one piece, on as far as the limits let them."""
-        for event in events:
-            if isinstance(event, _UNHEARD):
-                yield event
-            elif isinstance(event, End):
-                yield from self._end(event)
-                return
-            elif not self.full:
-                self.silent = False
-                yield from self._heard(event)
-
-    def _heard(self, event: _Heard) -> Iterator[Event]:
-        if event.choice == 0:
-            if isinstance(event, TextDelta) and (self._stops or self._counting):
-                yield from self._text(event)
-                return
-            yield from self._rest()
-            self._shown = True
-        self._finished = self._finished or isinstance(event, Finish)
-        yield event
-
-    def _text(self, event: TextDelta) -> Iterator[Event]:
-        text = self._held + event.text
-        place = self._stops.find(text)
-        if place is not None:
-            self._held, text = "", text[:place]
-            self.full = True
-        else:
-            start = self._stops.begun(text)
-            text, self._held = text[:start], text[start:]
-        if text or event.annotations or event.logprobs is not None:
-            self._shown = True
-            yield TextDelta(text, event.choice, event.part, event.annotations, event.logprobs)
-        self._left -= 1
-        if self._counting and self._left <= 0 and not self.full:
-            self.full, self._reason = True, "length"
-            yield from self._rest()
-
-    def _rest(self) -> Iterator[Event]:
-        held, self._held = self._held, ""
-        if held:
-            self._shown = True
-            yield TextDelta(held)
-
-    def _end(self, event: End) -> Iterator[Event]:
-        if self.full:  # by a limit: the provider's own reason no longer holds, the usage told with the piece does
-            self._usage = event.usage
-            return
-        self.full = self._ended = True
-        if self.silent:
-            return
-        yield from self._rest()
-        reason = event.finish_reason or (None if self._finished else "stop")
-        yield msgspec.structs.replace(event, finish_reason=reason)
-
-    def end(self) -> Iterator[Event]:
-        """Give what is still to come once the provider is done."""
-        if self._ended:
-            return
-        yield from self._rest()
-        if not self._shown:
-            yield TextDelta("")  # all of it was cut off, which is an answer too
-        yield End(None if self._finished else self._reason, self._usage)
-
-
-class Clock:
-    """The clocks of a handler that meets no network: first piece, idle between pieces, total.
-
-    For each wait: `with clock.scope(said=…): …`, and then `clock.check()`.
-    """
-
-    def __init__(self, timeout: Timeout, provider: str, model: str) -> None:
-        self._timeout = timeout
-        self._provider = provider
-        self._model = model
-        self._began = time.monotonic()
-        self._which = ""
-        self._scope = anyio.CancelScope()
-
-    def scope(self, *, said: bool) -> anyio.CancelScope:
-        """Return a scope for one wait; it must not span a `yield`.
-
-        Raises:
-            APITimeoutError: There is no time left, which a provider that never pauses is not told otherwise.
-        """
-        timeout, spent = self._timeout, time.monotonic() - self._began
-        limits = {"total": math.inf if timeout.total is None else timeout.total - spent}
-        if said:
-            limits["idle"] = math.inf if timeout.idle is None else timeout.idle
-        else:
-            limits["first_token"] = math.inf if timeout.first_token is None else timeout.first_token - spent
-        self._which = min(limits, key=limits.__getitem__)
-        if limits[self._which] <= 0:
-            raise self._error()
-        self._scope = anyio.CancelScope(deadline=anyio.current_time() + limits[self._which])
-        return self._scope
-
-    def check(self) -> None:
-        """Raise the error of the clock that ran out, if one did."""
-        if self._scope.cancelled_caught:
-            raise self._error()
-
-    def _error(self) -> APITimeoutError:
-        seconds = getattr(self._timeout, self._which)
-        return APITimeoutError(
-            f"The provider {self._provider!r} did not go on within {seconds:g} s (the {self._which} clock); "
-            f"pass timeout=Timeout({self._which}=…) to wait longer.",
-            provider=self._provider,
-            model=self._model,
-        )

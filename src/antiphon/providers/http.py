@@ -30,7 +30,7 @@ from antiphon.formats.codec import Codec, Decoder, Headers, HTTPRequest, TokenCo
 from antiphon.formats.embeddings import EmbeddingCodec
 from antiphon.http.transport import Reply, Timeout, Transport
 from antiphon.providers.auth import Auth, AWSSignature, HiddenHeaders, Secret, redact, redact_parts
-from antiphon.providers.function import Call
+from antiphon.providers.base import Call
 from antiphon.sync.blocking import computed, in_thread
 
 __all__ = ["Endpoint"]

@@ -27,8 +27,9 @@ from antiphon.formats.openai_chat import OpenAIChat
 from antiphon.http.environment import Origin, origin_of
 from antiphon.http.transport import Transport
 from antiphon.providers.auth import Auth, AWSSignature, Secret, bearer, find_key, header, no_auth
+from antiphon.providers.base import Handler
 from antiphon.providers.catalog import ProviderRow, find_provider, provider_id, providers, split_model
-from antiphon.providers.function import Handler, as_handler
+from antiphon.providers.function import as_handler
 from antiphon.providers.http import Endpoint
 
 __all__ = [

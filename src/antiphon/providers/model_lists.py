@@ -10,8 +10,8 @@ import msgspec
 
 from antiphon.errors import AntiphonError, APITimeoutError
 from antiphon.http.transport import Timeout
+from antiphon.providers.base import Handler
 from antiphon.providers.catalog import ProviderRow
-from antiphon.providers.function import Handler
 from antiphon.providers.http import Endpoint
 from antiphon.providers.lookup import ANY_MODEL, DEFAULT_MODEL, Resolver
 

@@ -14,7 +14,7 @@ from antiphon.chat.embeddings import EmbeddingRequest, Embeddings
 from antiphon.chat.messages import ChatRequest
 from antiphon.errors import BadRequestError
 from antiphon.http.transport import Transport
-from antiphon.providers.function import Handler
+from antiphon.providers.base import Handler
 from antiphon.server.error_replies import no_room, overloaded
 from antiphon.server.exchange import Exchange
 from antiphon.server.model_lists import ModelLists

@@ -38,7 +38,7 @@ from antiphon.formats.openai_chat import OpenAIChat
 from antiphon.formats.openai_chat.message import NAME
 from antiphon.http.transport import Timeout
 from antiphon.providers.auth import Secret, no_auth
-from antiphon.providers.function import Call
+from antiphon.providers.base import Call
 from antiphon.providers.http import Endpoint
 from antiphon.providers.local.fields import only_known, without_cache
 from antiphon.providers.local.isolated import IsolatedEngine
