@@ -5,7 +5,8 @@ from __future__ import annotations
 import struct
 
 from antiphon.chat.events import MessageDelta, Start, TextDelta
-from antiphon.chat.messages import ChatRequest, Message
+from antiphon.chat.messages import Message
+from antiphon.chat.requests import ChatRequest
 from antiphon.formats.anthropic import Anthropic
 from antiphon.formats.bedrock import Bedrock
 from antiphon.formats.codec import Codec, Decoder, Encoder

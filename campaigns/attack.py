@@ -52,7 +52,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from antiphon.chat.messages import ChatRequest
+from antiphon.chat.requests import ChatRequest
 from antiphon.testing import Upstream
 from benchmarks.measure import ROOT
 from campaigns.attacks import ATTACKS

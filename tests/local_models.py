@@ -17,7 +17,8 @@ import pytest
 
 from antiphon.chat.answers import Completion
 from antiphon.chat.events import Event, fold
-from antiphon.chat.messages import ChatRequest, Message
+from antiphon.chat.messages import Message
+from antiphon.chat.requests import ChatRequest
 from antiphon.providers.auth import Secret
 from antiphon.providers.base import Call
 from antiphon.providers.local import llama_cpp

@@ -11,7 +11,8 @@ import pytest
 
 from antiphon import ChatCompletion, configure, models
 from antiphon.chat.events import ReasoningDelta, RefusalDelta, TextDelta
-from antiphon.chat.messages import Message, ToolCall, Usage
+from antiphon.chat.messages import Message, ToolCall
+from antiphon.chat.usage import Usage
 from antiphon.errors import APITimeoutError, NestAsyncioError, StreamError
 from antiphon.http.transport import Timeout
 from antiphon.sync.bridge import Iteration

@@ -26,7 +26,9 @@ from antiphon.chat.events import (
     UsageUpdate,
     fold,
 )
-from antiphon.chat.messages import Annotation, Audio, Image, Loss, Usage
+from antiphon.chat.losses import Loss
+from antiphon.chat.messages import Annotation, Audio, Image
+from antiphon.chat.usage import Usage
 
 START = Start(id="c1", model="m", created=7, provider="p")
 USAGE = Usage(input_uncached=3, output_visible=2)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from antiphon.chat.messages import ChatRequest
+from antiphon.chat.requests import ChatRequest
 from antiphon.providers.lookup import DEFAULT_MODEL
 from antiphon.testing import Fault, Upstream
 from tests.program import Terminal, posix_only

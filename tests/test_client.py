@@ -20,7 +20,10 @@ import antiphon
 from antiphon import AsyncClient, Client
 from antiphon.chat.answers import Choice, Completion, CompletionChunk
 from antiphon.chat.events import End, Finish, ReasoningDelta, Start, TextDelta, UsageUpdate
-from antiphon.chat.messages import ChatRequest, Loss, Message, Text, ToolCall, ToolResult, Usage
+from antiphon.chat.losses import Loss
+from antiphon.chat.messages import Message, Text, ToolCall, ToolResult
+from antiphon.chat.requests import ChatRequest
+from antiphon.chat.usage import Usage
 from antiphon.client import AsyncCompletionStream, AsyncStream, CompletionStream
 from antiphon.errors import APIConnectionError, APITimeoutError, NestAsyncioError, StreamError
 from antiphon.formats.openai_chat import OpenAIChat

@@ -20,18 +20,9 @@ from antiphon.chat.answers import (
     ToolCallChunk,
     usage_to_dict,
 )
-from antiphon.chat.messages import (
-    Annotation,
-    Audio,
-    FinishReason,
-    Loss,
-    Message,
-    Reasoning,
-    Refusal,
-    Text,
-    ToolCall,
-    Usage,
-)
+from antiphon.chat.losses import Loss
+from antiphon.chat.messages import Annotation, Audio, FinishReason, Message, Reasoning, Refusal, Text, ToolCall
+from antiphon.chat.usage import Usage
 from tests.vendors import openai
 from tests.wire import laws
 

@@ -12,7 +12,8 @@ import pytest
 
 from antiphon import AsyncClient, AsyncConversation, Client, Conversation
 from antiphon.chat.events import ReasoningDelta
-from antiphon.chat.messages import ChatRequest, Message, Reasoning, Text, ToolCall
+from antiphon.chat.messages import Message, Reasoning, Text, ToolCall
+from antiphon.chat.requests import ChatRequest
 from antiphon.errors import BadRequestError, StreamError
 from antiphon.testing import Script, Upstream
 

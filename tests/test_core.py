@@ -18,18 +18,9 @@ from antiphon.calls import core
 from antiphon.calls.core import Core, Model
 from antiphon.calls.params import ChatParams, chat_request
 from antiphon.chat.events import End, Start, TextDelta, UnknownEvent, UsageUpdate
-from antiphon.chat.messages import (
-    ChatRequest,
-    Image,
-    Message,
-    Reasoning,
-    ReasoningOptions,
-    ResponseFormat,
-    Text,
-    Tool,
-    ToolName,
-    Usage,
-)
+from antiphon.chat.messages import Image, Message, Reasoning, Text
+from antiphon.chat.requests import ChatRequest, ReasoningOptions, ResponseFormat, Tool, ToolName
+from antiphon.chat.usage import Usage
 from antiphon.errors import (
     AntiphonError,
     APIError,

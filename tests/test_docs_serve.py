@@ -21,7 +21,8 @@ import pytest
 import trustme
 import yaml
 
-from antiphon.chat.messages import Loss, Usage
+from antiphon.chat.losses import Loss
+from antiphon.chat.usage import Usage
 from antiphon.errors import AntiphonError
 from antiphon.server.application import Application
 from antiphon.server.chat import Chat

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from antiphon import Client
 from antiphon.chat.events import Event, Folder, TextDelta, fold
-from antiphon.chat.messages import Annotation, ChatRequest, Message, Opaque, Text, ToolResult
+from antiphon.chat.messages import Annotation, Message, Opaque, Text, ToolResult
+from antiphon.chat.requests import ChatRequest
 from antiphon.errors import (
     APIConnectionError,
     APIError,

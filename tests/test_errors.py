@@ -11,7 +11,7 @@ import pytest
 
 from antiphon import errors
 from antiphon.chat.answers import Completion
-from antiphon.chat.messages import ChatRequest
+from antiphon.chat.requests import ChatRequest
 from antiphon.formats import json
 from antiphon.formats.anthropic import Anthropic
 from antiphon.formats.bedrock import Bedrock

@@ -41,8 +41,8 @@ from antiphon.chat.messages import (
     Text,
     ToolCall,
     ToolResult,
-    Usage,
 )
+from antiphon.chat.usage import Usage
 from tests.wire import laws
 from tests.wire.laws import counts, extras, maybe, names, texts
 

@@ -32,7 +32,9 @@ from antiphon.chat.events import (
     fold,
     unfold,
 )
-from antiphon.chat.messages import ChatRequest, Message, Reasoning, Text, ToolCall, Usage
+from antiphon.chat.messages import Message, Reasoning, Text, ToolCall
+from antiphon.chat.requests import ChatRequest
+from antiphon.chat.usage import Usage
 from antiphon.errors import APITimeoutError, StreamError
 from antiphon.http.transport import Timeout
 from antiphon.providers.base import Call

@@ -18,7 +18,8 @@ import pytest
 from antiphon import Client
 from antiphon.chat.answers import Completion
 from antiphon.chat.events import End, Finish, Start, TextDelta, fold
-from antiphon.chat.messages import Audio, ChatRequest, File, Image, Message, ResponseFormat, Text, Tool, ToolResult
+from antiphon.chat.messages import Audio, File, Image, Message, Text, ToolResult
+from antiphon.chat.requests import ChatRequest, ResponseFormat, Tool
 from antiphon.errors import (
     AntiphonError,
     APITimeoutError,

@@ -9,7 +9,9 @@ import pytest
 from antiphon.calls.core import Core
 from antiphon.chat.embeddings import EmbeddingRequest
 from antiphon.chat.events import UsageUpdate
-from antiphon.chat.messages import ChatRequest, Message, Opaque, ReasoningOptions, ResponseFormat, Text, Tool, Usage
+from antiphon.chat.messages import Message, Opaque, Text
+from antiphon.chat.requests import ChatRequest, ReasoningOptions, ResponseFormat, Tool
+from antiphon.chat.usage import Usage
 from antiphon.errors import BadRequestError
 from antiphon.formats.openai_chat.request import decode_request
 from antiphon.http.exchange import HTTPTransport

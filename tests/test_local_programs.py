@@ -20,7 +20,8 @@ def program(code: str, **environ: str) -> tuple[int, str, str]:
         from antiphon.sync import bridge
         from antiphon.providers.base import Call
         from antiphon.providers.local.model import local_model_for
-        from antiphon.chat.messages import ChatRequest, Message
+        from antiphon.chat.requests import ChatRequest
+        from antiphon.chat.messages import Message
 
         model = local_model_for("")
         question = ChatRequest("", (Message.user("Count from one to one hundred."),), temperature=0)

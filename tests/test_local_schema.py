@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from antiphon.chat.messages import ResponseFormat, Tool
+from antiphon.chat.requests import ResponseFormat, Tool
 from antiphon.errors import BadRequestError
 from antiphon.providers.local.model import LocalModel
 from antiphon.providers.local.schema import check_schema

@@ -15,7 +15,8 @@ import anyio
 import pytest
 
 from antiphon import AsyncClient, ChatCompletion, Client
-from antiphon.chat.messages import ChatRequest, Usage
+from antiphon.chat.requests import ChatRequest
+from antiphon.chat.usage import Usage
 from antiphon.errors import APIStatusError, APITimeoutError, BadRequestError, MissingAPIKeyError, StreamError
 from antiphon.http.transport import Timeout
 from antiphon.testing import Delay, Fault, Script, Upstream

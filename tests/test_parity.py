@@ -12,7 +12,8 @@ import pytest
 
 from antiphon import Completion
 from antiphon.chat.events import UsageUpdate
-from antiphon.chat.messages import ChatRequest, Usage
+from antiphon.chat.requests import ChatRequest
+from antiphon.chat.usage import Usage
 from antiphon.providers.local.model import DEFAULT_NAME
 from antiphon.testing import Upstream
 from tests.calling import WAYS, Asked, Question, Way

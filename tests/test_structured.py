@@ -20,7 +20,9 @@ from antiphon import AsyncClient, Client
 from antiphon.calls.typed_answers import AnswerType, AsyncParseStream, ParsedCompletion, ParseStream
 from antiphon.chat.answers import Choice, Completion
 from antiphon.chat.events import Finish, RefusalDelta, Start, TextDelta
-from antiphon.chat.messages import Message, Reasoning, ResponseFormat, Text, ToolCall, Usage
+from antiphon.chat.messages import Message, Reasoning, Text, ToolCall
+from antiphon.chat.requests import ResponseFormat
+from antiphon.chat.usage import Usage
 from antiphon.errors import AntiphonError, NestAsyncioError, ParseError, StreamError
 from antiphon.formats.anthropic import Anthropic
 from antiphon.testing import Delay, Script, Upstream

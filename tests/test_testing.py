@@ -17,7 +17,9 @@ import trustme
 
 from antiphon.chat.answers import Completion
 from antiphon.chat.events import End, Event, ReasoningDelta, Start, TextDelta, ToolCallDelta, UsageUpdate, fold
-from antiphon.chat.messages import ChatRequest, Message, ToolCall, Usage
+from antiphon.chat.messages import Message, ToolCall
+from antiphon.chat.requests import ChatRequest
+from antiphon.chat.usage import Usage
 from antiphon.errors import APITimeoutError
 from antiphon.http.transport import Timeout
 from antiphon.providers.base import Call

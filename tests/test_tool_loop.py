@@ -19,19 +19,9 @@ from antiphon import AsyncClient, Client, tool
 from antiphon.calls.tool_loop import AsyncRunStream, RunResult, RunStream
 from antiphon.chat.answers import Choice, Completion
 from antiphon.chat.events import Event
-from antiphon.chat.messages import (
-    ChatRequest,
-    Image,
-    Message,
-    Opaque,
-    Reasoning,
-    Text,
-    Tool,
-    ToolCall,
-    ToolName,
-    ToolResult,
-    Usage,
-)
+from antiphon.chat.messages import Image, Message, Opaque, Reasoning, Text, ToolCall, ToolResult
+from antiphon.chat.requests import ChatRequest, Tool, ToolName
+from antiphon.chat.usage import Usage
 from antiphon.errors import InternalServerError, NestAsyncioError, StreamError
 from antiphon.formats.anthropic import Anthropic
 from antiphon.providers.base import Call

@@ -17,7 +17,7 @@ import pytest
 
 import antiphon
 from antiphon.calls.tools import FunctionTool, definition, tool
-from antiphon.chat.messages import Tool
+from antiphon.chat.requests import Tool
 
 
 class Color(enum.Enum):

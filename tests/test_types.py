@@ -13,14 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from antiphon.chat import messages
+from antiphon.chat.losses import Loss, lost_extra
 from antiphon.chat.messages import (
     Annotation,
     Audio,
-    ChatRequest,
     File,
     Function,
     Image,
-    Loss,
     Message,
     Opaque,
     Reasoning,
@@ -28,10 +27,10 @@ from antiphon.chat.messages import (
     Text,
     ToolCall,
     ToolResult,
-    Usage,
-    lost_extra,
     parts_of,
 )
+from antiphon.chat.requests import ChatRequest
+from antiphon.chat.usage import Usage
 from tests.wire import laws
 
 

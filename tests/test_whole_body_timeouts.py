@@ -12,7 +12,8 @@ import pytest
 
 from antiphon import AsyncClient, Client
 from antiphon.chat.answers import Completion
-from antiphon.chat.messages import ChatRequest, Message
+from antiphon.chat.messages import Message
+from antiphon.chat.requests import ChatRequest
 from antiphon.errors import APIError, APITimeoutError
 from antiphon.formats.anthropic import Anthropic
 from antiphon.formats.bedrock import Bedrock

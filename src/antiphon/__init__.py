@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from antiphon.calls.tools import tool as tool
     from antiphon.chat.answers import Completion as Completion
     from antiphon.chat.answers import CompletionChunk as CompletionChunk
-    from antiphon.chat.messages import ChatRequest as ChatRequest
     from antiphon.chat.messages import Message as Message
+    from antiphon.chat.requests import ChatRequest as ChatRequest
     from antiphon.chat_completion import ChatCompletion as ChatCompletion
     from antiphon.client import AsyncClient as AsyncClient
     from antiphon.client import Client as Client
@@ -43,7 +43,7 @@ _HOMES = {
     "AsyncClient": "client",
     "AsyncConversation": "conversation",
     "ChatCompletion": "chat_completion",
-    "ChatRequest": "chat.messages",
+    "ChatRequest": "chat.requests",
     "Client": "client",
     "Completion": "chat.answers",
     "CompletionChunk": "chat.answers",

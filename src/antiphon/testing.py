@@ -21,7 +21,9 @@ import msgspec
 from antiphon.chat.answers import Completion
 from antiphon.chat.embeddings import Embedding, Embeddings, EmbeddingUsage
 from antiphon.chat.events import End, Event, MessageDelta, Start, TextDelta, ToolCallDelta, UsageUpdate, fold, unfold
-from antiphon.chat.messages import ChatRequest, FinishReason, ToolCall, Usage
+from antiphon.chat.messages import FinishReason, ToolCall
+from antiphon.chat.requests import ChatRequest
+from antiphon.chat.usage import Usage
 from antiphon.errors import APIError, BadRequestError
 from antiphon.formats.codec import Codec
 from antiphon.formats.embeddings import OpenAIEmbeddings

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from antiphon.chat.answers import Choice, Completion
-from antiphon.chat.messages import ChatRequest, Image, Message, Text, ToolCall, ToolResult, Usage
+from antiphon.chat.messages import Image, Message, Text, ToolCall, ToolResult
+from antiphon.chat.requests import ChatRequest
+from antiphon.chat.usage import Usage
 from antiphon.formats.anthropic import Anthropic
 from antiphon.formats.bedrock import Bedrock
 from antiphon.formats.codec import Codec

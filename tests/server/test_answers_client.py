@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from antiphon.chat.answers import Choice, Completion
-from antiphon.chat.messages import ChatRequest, Message, Reasoning, Text, ToolCall, ToolResult, Usage
+from antiphon.chat.messages import Message, Reasoning, Text, ToolCall, ToolResult
+from antiphon.chat.requests import ChatRequest
+from antiphon.chat.usage import Usage
 from antiphon.testing import Upstream
 from tests.server.clients import CODECS, row
 from tests.serving import Serving

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from antiphon.chat.messages import ChatRequest
+from antiphon.chat.requests import ChatRequest
 from antiphon.formats.gemini import Gemini
 from antiphon.settings.config import Config
 from antiphon.settings.keys import AccessKeys, new_key, stored_form

@@ -9,18 +9,8 @@ import pytest
 
 from antiphon.chat.answers import Completion
 from antiphon.chat.events import fold
-from antiphon.chat.messages import (
-    ChatRequest,
-    Image,
-    Message,
-    Reasoning,
-    ReasoningOptions,
-    ResponseFormat,
-    Text,
-    Tool,
-    ToolCall,
-    ToolResult,
-)
+from antiphon.chat.messages import Image, Message, Reasoning, Text, ToolCall, ToolResult
+from antiphon.chat.requests import ChatRequest, ReasoningOptions, ResponseFormat, Tool
 from antiphon.testing import SeenRequest, Upstream
 from tests.server.clients import CODECS, PNG, RIGHT, SCHEMA, USAGE, providers
 from tests.serving import Serving

@@ -9,24 +9,9 @@ import msgspec
 from hypothesis import strategies as st
 
 from antiphon.chat.answers import Choice, Completion
-from antiphon.chat.messages import (
-    Annotation,
-    ChatRequest,
-    File,
-    Image,
-    Message,
-    Opaque,
-    Part,
-    Reasoning,
-    ReasoningOptions,
-    ResponseFormat,
-    Text,
-    Tool,
-    ToolCall,
-    ToolName,
-    ToolResult,
-    Usage,
-)
+from antiphon.chat.messages import Annotation, File, Image, Message, Opaque, Part, Reasoning, Text, ToolCall, ToolResult
+from antiphon.chat.requests import ChatRequest, ReasoningOptions, ResponseFormat, Tool, ToolName
+from antiphon.chat.usage import Usage
 from antiphon.formats import json
 from tests.wire.laws import (
     base64_texts,

@@ -10,22 +10,18 @@ from antiphon.chat.answers import Choice, Completion
 from antiphon.chat.messages import (
     Annotation,
     Audio,
-    ChatRequest,
     File,
     Image,
     Message,
     Opaque,
     Part,
     Reasoning,
-    ReasoningOptions,
-    ResponseFormat,
     Text,
-    Tool,
     ToolCall,
-    ToolName,
     ToolResult,
-    Usage,
 )
+from antiphon.chat.requests import ChatRequest, ReasoningOptions, ResponseFormat, Tool, ToolName
+from antiphon.chat.usage import Usage
 from antiphon.formats import json
 from tests.wire.laws import base64_texts, counts, extras, json_objects, maybe, names, scalars, texts, unknown_fields
 from tests.wire.laws import unknown_keys as keys

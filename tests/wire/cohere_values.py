@@ -8,23 +8,9 @@ from typing import Any
 from hypothesis import strategies as st
 
 from antiphon.chat.answers import Choice, Completion
-from antiphon.chat.messages import (
-    Annotation,
-    ChatRequest,
-    Image,
-    Message,
-    Opaque,
-    Part,
-    Reasoning,
-    ReasoningOptions,
-    ResponseFormat,
-    Text,
-    Tool,
-    ToolCall,
-    ToolName,
-    ToolResult,
-    Usage,
-)
+from antiphon.chat.messages import Annotation, Image, Message, Opaque, Part, Reasoning, Text, ToolCall, ToolResult
+from antiphon.chat.requests import ChatRequest, ReasoningOptions, ResponseFormat, Tool, ToolName
+from antiphon.chat.usage import Usage
 from antiphon.formats import json
 from antiphon.formats.framing import sse
 from tests.wire.laws import (

@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 
 from antiphon.chat.answers import Choice, Completion
 from antiphon.chat.events import End, Event, Finish, fold, unfold
-from antiphon.chat.messages import Annotation, Audio, ChatRequest, File, FinishReason, Image, Tool, ToolCall, Usage
+from antiphon.chat.messages import Annotation, Audio, File, FinishReason, Image, ToolCall
+from antiphon.chat.requests import ChatRequest, Tool
+from antiphon.chat.usage import Usage
 from antiphon.errors import StreamError
 from antiphon.formats import json
 from antiphon.formats.codec import Codec, Decoder

@@ -8,21 +8,9 @@ from typing import Any
 from hypothesis import strategies as st
 
 from antiphon.chat.answers import Choice, Completion
-from antiphon.chat.messages import (
-    ChatRequest,
-    Image,
-    Message,
-    Opaque,
-    Part,
-    Reasoning,
-    ReasoningOptions,
-    ResponseFormat,
-    Text,
-    Tool,
-    ToolCall,
-    ToolResult,
-    Usage,
-)
+from antiphon.chat.messages import Image, Message, Opaque, Part, Reasoning, Text, ToolCall, ToolResult
+from antiphon.chat.requests import ChatRequest, ReasoningOptions, ResponseFormat, Tool
+from antiphon.chat.usage import Usage
 from antiphon.formats import json
 from tests.wire.laws import counts, extras, json_objects, maybe, names, scalars, texts, unknown_fields, urls
 

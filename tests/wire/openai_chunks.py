@@ -8,7 +8,7 @@ import pytest
 
 from antiphon.chat.answers import Completion
 from antiphon.chat.events import Event, fold
-from antiphon.chat.messages import ChatRequest
+from antiphon.chat.requests import ChatRequest
 from antiphon.errors import APIError
 from antiphon.formats import json
 from antiphon.formats.openai_chat import OpenAIChat

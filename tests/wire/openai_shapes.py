@@ -21,19 +21,8 @@ from antiphon.chat.events import (
     UnknownEvent,
     UsageUpdate,
 )
-from antiphon.chat.messages import (
-    Audio,
-    ChatRequest,
-    Message,
-    Opaque,
-    Reasoning,
-    ReasoningOptions,
-    Refusal,
-    ResponseFormat,
-    Text,
-    ToolName,
-    ToolResult,
-)
+from antiphon.chat.messages import Audio, Message, Opaque, Reasoning, Refusal, Text, ToolResult
+from antiphon.chat.requests import ChatRequest, ReasoningOptions, ResponseFormat, ToolName
 from antiphon.formats.openai_chat.message import NAME
 from tests.wire import laws
 from tests.wire.laws import counts, extras, json_objects, json_values, maybe, names, texts, unknown_fields, urls

@@ -8,21 +8,9 @@ import msgspec
 from hypothesis import strategies as st
 
 from antiphon.chat.answers import Choice, Completion
-from antiphon.chat.messages import (
-    ChatRequest,
-    Message,
-    Opaque,
-    Reasoning,
-    ReasoningOptions,
-    Refusal,
-    ResponseFormat,
-    Text,
-    Tool,
-    ToolCall,
-    ToolName,
-    ToolResult,
-    Usage,
-)
+from antiphon.chat.messages import Message, Opaque, Reasoning, Refusal, Text, ToolCall, ToolResult
+from antiphon.chat.requests import ChatRequest, ReasoningOptions, ResponseFormat, Tool, ToolName
+from antiphon.chat.usage import Usage
 from tests.wire.laws import (
     base64_texts,
     citations,

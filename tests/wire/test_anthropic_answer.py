@@ -8,7 +8,9 @@ import pytest
 
 from antiphon.chat.answers import Choice, Completion
 from antiphon.chat.events import fold
-from antiphon.chat.messages import Annotation, ChatRequest, Message, Opaque, Reasoning, Refusal, Text, ToolCall, Usage
+from antiphon.chat.messages import Annotation, Message, Opaque, Reasoning, Refusal, Text, ToolCall
+from antiphon.chat.requests import ChatRequest
+from antiphon.chat.usage import Usage
 from antiphon.errors import (
     APIConnectionError,
     APIError,

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from antiphon.chat.answers import Completion
 from antiphon.chat.events import fold, unfold
-from antiphon.chat.messages import ChatRequest
+from antiphon.chat.requests import ChatRequest
 from antiphon.errors import BadRequestError, NotFoundError
 from antiphon.formats import json
 from antiphon.formats.anthropic import Anthropic

@@ -20,7 +20,9 @@ from antiphon.chat.events import (
     UsageUpdate,
     unfold,
 )
-from antiphon.chat.messages import Annotation, ChatRequest, Image, Message, Opaque, Reasoning, Text, ToolCall, Usage
+from antiphon.chat.messages import Annotation, Image, Message, Opaque, Reasoning, Text, ToolCall
+from antiphon.chat.requests import ChatRequest
+from antiphon.chat.usage import Usage
 from antiphon.errors import InternalServerError, RateLimitError
 from antiphon.formats import json
 from antiphon.formats.anthropic import Anthropic

@@ -14,20 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from antiphon.chat.events import fold
-from antiphon.chat.messages import (
-    ChatRequest,
-    Loss,
-    Message,
-    Part,
-    Reasoning,
-    ReasoningOptions,
-    ResponseFormat,
-    Text,
-    Tool,
-    ToolCall,
-    ToolName,
-    ToolResult,
-)
+from antiphon.chat.losses import Loss
+from antiphon.chat.messages import Message, Part, Reasoning, Text, ToolCall, ToolResult
+from antiphon.chat.requests import ChatRequest, ReasoningOptions, ResponseFormat, Tool, ToolName
 from antiphon.formats import json
 from antiphon.formats.anthropic import Anthropic
 from antiphon.formats.codec import Codec

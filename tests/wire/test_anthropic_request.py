@@ -10,21 +10,17 @@ import pytest
 from antiphon.chat.messages import (
     Annotation,
     Audio,
-    ChatRequest,
     File,
     Image,
     Message,
     Opaque,
     Reasoning,
-    ReasoningOptions,
     Refusal,
-    ResponseFormat,
     Text,
-    Tool,
     ToolCall,
-    ToolName,
     ToolResult,
 )
+from antiphon.chat.requests import ChatRequest, ReasoningOptions, ResponseFormat, Tool, ToolName
 from antiphon.errors import BadRequestError
 from antiphon.formats import json
 from antiphon.formats.anthropic import Anthropic

@@ -25,17 +25,9 @@ from antiphon.chat.events import (
     Wire,
     fold,
 )
-from antiphon.chat.messages import (
-    Annotation,
-    ChatRequest,
-    Image,
-    Opaque,
-    Reasoning,
-    Refusal,
-    Text,
-    ToolCall,
-    Usage,
-)
+from antiphon.chat.messages import Annotation, Image, Opaque, Reasoning, Refusal, Text, ToolCall
+from antiphon.chat.requests import ChatRequest
+from antiphon.chat.usage import Usage
 from antiphon.errors import APIError, RateLimitError, StreamError
 from antiphon.formats import json
 from antiphon.formats.anthropic import Anthropic

@@ -8,7 +8,8 @@ from zlib import crc32
 import pytest
 
 from antiphon.chat.events import End, Finish, fold, unfold
-from antiphon.chat.messages import ChatRequest, Message
+from antiphon.chat.messages import Message
+from antiphon.chat.requests import ChatRequest
 from antiphon.errors import BadRequestError, ResponseTooLargeError
 from antiphon.formats import json
 from antiphon.formats.codec import Codec

@@ -12,7 +12,7 @@ import pytest
 
 from antiphon.chat.answers import Completion
 from antiphon.chat.events import fold, unfold
-from antiphon.chat.messages import ChatRequest
+from antiphon.chat.requests import ChatRequest
 from antiphon.errors import BadRequestError
 from antiphon.formats import json
 from antiphon.formats.bedrock import Bedrock

@@ -18,18 +18,9 @@ from antiphon.chat.events import (
     ToolCallDelta,
     UsageUpdate,
 )
-from antiphon.chat.messages import (
-    Annotation,
-    File,
-    Image,
-    Message,
-    Reasoning,
-    Text,
-    ToolCall,
-    ToolName,
-    ToolResult,
-    Usage,
-)
+from antiphon.chat.messages import Annotation, File, Image, Message, Reasoning, Text, ToolCall, ToolResult
+from antiphon.chat.requests import ToolName
+from antiphon.chat.usage import Usage
 from antiphon.errors import RateLimitError
 from antiphon.formats.bedrock import Bedrock
 from antiphon.testing import Fault, Upstream

@@ -15,21 +15,17 @@ from antiphon.chat.events import fold
 from antiphon.chat.messages import (
     Annotation,
     Audio,
-    ChatRequest,
     File,
     Image,
     Message,
     Opaque,
     Part,
     Reasoning,
-    ReasoningOptions,
-    ResponseFormat,
     Text,
-    Tool,
     ToolCall,
-    ToolName,
     ToolResult,
 )
+from antiphon.chat.requests import ChatRequest, ReasoningOptions, ResponseFormat, Tool, ToolName
 from antiphon.errors import APIError, BadRequestError, InternalServerError, PermissionDeniedError, RateLimitError
 from antiphon.formats import json
 from antiphon.formats.bedrock import Bedrock

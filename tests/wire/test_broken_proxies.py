@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from antiphon.chat.events import Event, fold, unfold
-from antiphon.chat.messages import ChatRequest
+from antiphon.chat.requests import ChatRequest
 from antiphon.errors import StreamError
 from antiphon.formats.codec import Codec
 from antiphon.formats.ollama import Ollama

@@ -9,7 +9,8 @@ import pytest
 
 from antiphon.chat.answers import Completion
 from antiphon.chat.events import fold, unfold
-from antiphon.chat.messages import ChatRequest, Message
+from antiphon.chat.messages import Message
+from antiphon.chat.requests import ChatRequest
 from antiphon.formats import json
 from antiphon.formats.cohere import Cohere
 from tests import recordings

@@ -9,7 +9,8 @@ import httpx
 import pytest
 
 from antiphon.chat.answers import Choice, Completion
-from antiphon.chat.messages import Annotation, Image, Message, Opaque, Reasoning, Text, ToolCall, Usage
+from antiphon.chat.messages import Annotation, Image, Message, Opaque, Reasoning, Text, ToolCall
+from antiphon.chat.usage import Usage
 from antiphon.formats import json
 from antiphon.formats.cohere import Cohere
 from antiphon.testing import Fault, Upstream

@@ -23,7 +23,9 @@ from antiphon.chat.events import (
     UsageUpdate,
     fold,
 )
-from antiphon.chat.messages import Annotation, ChatRequest, Opaque, Reasoning, Refusal, Text, ToolCall, Usage
+from antiphon.chat.messages import Annotation, Opaque, Reasoning, Refusal, Text, ToolCall
+from antiphon.chat.requests import ChatRequest
+from antiphon.chat.usage import Usage
 from antiphon.errors import APIError, AuthenticationError, NotFoundError, RateLimitError, StreamError
 from antiphon.formats import json
 from antiphon.formats.cohere import Cohere

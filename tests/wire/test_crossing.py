@@ -10,24 +10,21 @@ import pytest
 
 from antiphon.chat.answers import Choice, Completion
 from antiphon.chat.events import fold, unfold
+from antiphon.chat.losses import Loss
 from antiphon.chat.messages import (
     Annotation,
-    ChatRequest,
     File,
     FinishReason,
     Image,
-    Loss,
     Message,
     Part,
     Reasoning,
-    ReasoningOptions,
-    ResponseFormat,
     Text,
-    Tool,
     ToolCall,
     ToolResult,
-    Usage,
 )
+from antiphon.chat.requests import ChatRequest, ReasoningOptions, ResponseFormat, Tool
+from antiphon.chat.usage import Usage
 from antiphon.formats.anthropic import Anthropic
 from antiphon.formats.bedrock import Bedrock
 from antiphon.formats.codec import Codec

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from antiphon.chat.answers import Completion
 from antiphon.chat.events import End, Event, Finish, TextDelta, fold, unfold
-from antiphon.chat.messages import ChatRequest, Message
+from antiphon.chat.messages import Message
+from antiphon.chat.requests import ChatRequest
 from antiphon.errors import APIError, BadRequestError, RateLimitError, StreamError
 from antiphon.formats import json
 from antiphon.formats.anthropic import Anthropic

@@ -12,7 +12,9 @@ import pytest
 
 from antiphon.chat.answers import Choice, Completion
 from antiphon.chat.events import End, Event, Finish, TextDelta, unfold
-from antiphon.chat.messages import ChatRequest, Message, Reasoning, Text, ToolCall, Usage
+from antiphon.chat.messages import Message, Reasoning, Text, ToolCall
+from antiphon.chat.requests import ChatRequest
+from antiphon.chat.usage import Usage
 from antiphon.formats import json
 from antiphon.formats.anthropic import Anthropic
 from antiphon.formats.bedrock import Bedrock

@@ -8,7 +8,9 @@ from contextlib import contextmanager
 import pytest
 
 from antiphon.chat.answers import Choice, Completion
-from antiphon.chat.messages import Annotation, ChatRequest, Message, Reasoning, Text, ToolCall, ToolResult, Usage
+from antiphon.chat.messages import Annotation, Message, Reasoning, Text, ToolCall, ToolResult
+from antiphon.chat.requests import ChatRequest
+from antiphon.chat.usage import Usage
 from antiphon.formats import json
 from antiphon.formats.gemini import Gemini
 from antiphon.testing import Answer, Fault, Upstream

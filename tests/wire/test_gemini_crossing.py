@@ -13,20 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from antiphon.chat.events import fold
-from antiphon.chat.messages import (
-    ChatRequest,
-    Image,
-    Message,
-    Part,
-    Reasoning,
-    ReasoningOptions,
-    ResponseFormat,
-    Text,
-    Tool,
-    ToolCall,
-    ToolName,
-    ToolResult,
-)
+from antiphon.chat.messages import Image, Message, Part, Reasoning, Text, ToolCall, ToolResult
+from antiphon.chat.requests import ChatRequest, ReasoningOptions, ResponseFormat, Tool, ToolName
 from antiphon.formats import json
 from antiphon.formats.codec import Codec
 from antiphon.formats.gemini import Gemini

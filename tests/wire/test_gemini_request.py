@@ -6,23 +6,8 @@ from typing import Any
 
 import pytest
 
-from antiphon.chat.messages import (
-    Audio,
-    ChatRequest,
-    File,
-    Image,
-    Message,
-    Opaque,
-    Part,
-    Reasoning,
-    ReasoningOptions,
-    ResponseFormat,
-    Text,
-    Tool,
-    ToolCall,
-    ToolName,
-    ToolResult,
-)
+from antiphon.chat.messages import Audio, File, Image, Message, Opaque, Part, Reasoning, Text, ToolCall, ToolResult
+from antiphon.chat.requests import ChatRequest, ReasoningOptions, ResponseFormat, Tool, ToolName
 from antiphon.errors import APIError, BadRequestError
 from antiphon.formats import json
 from antiphon.formats.gemini import Gemini

@@ -23,7 +23,9 @@ from antiphon.chat.events import (
     UsageUpdate,
     fold,
 )
-from antiphon.chat.messages import Annotation, Audio, ChatRequest, Image, Message, Opaque, Text, ToolCall, Usage
+from antiphon.chat.messages import Annotation, Audio, Image, Message, Opaque, Text, ToolCall
+from antiphon.chat.requests import ChatRequest
+from antiphon.chat.usage import Usage
 from antiphon.errors import APIError, AuthenticationError, RateLimitError, ResponseTooLargeError, StreamError
 from antiphon.formats import json
 from antiphon.formats.framing import sse

@@ -28,7 +28,6 @@ from antiphon.chat.events import (
 from antiphon.chat.messages import (
     Annotation,
     Audio,
-    ChatRequest,
     File,
     Image,
     Message,
@@ -37,10 +36,10 @@ from antiphon.chat.messages import (
     Reasoning,
     Refusal,
     Text,
-    Tool,
     ToolCall,
     ToolResult,
 )
+from antiphon.chat.requests import ChatRequest, Tool
 from antiphon.formats.anthropic import Anthropic
 from antiphon.formats.bedrock import Bedrock
 from antiphon.formats.codec import Codec

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from antiphon.chat.events import Event, UnknownEvent, fold, unfold
-from antiphon.chat.messages import ChatRequest, Message, ReasoningOptions, ResponseFormat, Tool, ToolName
+from antiphon.chat.messages import Message
+from antiphon.chat.requests import ChatRequest, ReasoningOptions, ResponseFormat, Tool, ToolName
 from antiphon.errors import APIError, BadRequestError, StreamError
 from antiphon.formats import json
 from antiphon.formats.responses import Responses

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from antiphon.chat.answers import Choice, Completion
-from antiphon.chat.messages import Image, Message, Reasoning, Text, ToolCall, ToolResult, Usage
+from antiphon.chat.messages import Image, Message, Reasoning, Text, ToolCall, ToolResult
+from antiphon.chat.usage import Usage
 from antiphon.formats import json
 from antiphon.formats.ollama import Ollama
 from antiphon.testing import Fault, Upstream

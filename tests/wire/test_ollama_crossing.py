@@ -7,21 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from antiphon.chat.messages import (
-    Audio,
-    ChatRequest,
-    Image,
-    Message,
-    Opaque,
-    Reasoning,
-    ReasoningOptions,
-    ResponseFormat,
-    Text,
-    Tool,
-    ToolCall,
-    ToolName,
-    ToolResult,
-)
+from antiphon.chat.messages import Audio, Image, Message, Opaque, Reasoning, Text, ToolCall, ToolResult
+from antiphon.chat.requests import ChatRequest, ReasoningOptions, ResponseFormat, Tool, ToolName
 from antiphon.errors import BadRequestError
 from antiphon.formats import json
 from antiphon.formats.ollama import Ollama

@@ -22,7 +22,9 @@ from antiphon.chat.events import (
     UsageUpdate,
     fold,
 )
-from antiphon.chat.messages import ChatRequest, Image, Opaque, Reasoning, Refusal, Text, ToolCall, Usage
+from antiphon.chat.messages import Image, Opaque, Reasoning, Refusal, Text, ToolCall
+from antiphon.chat.requests import ChatRequest
+from antiphon.chat.usage import Usage
 from antiphon.errors import (
     APIError,
     InternalServerError,

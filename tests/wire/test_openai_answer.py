@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from antiphon import errors
 from antiphon.chat.answers import Choice, Completion
 from antiphon.chat.events import fold
-from antiphon.chat.messages import Annotation, Audio, ChatRequest, Message, Reasoning, Refusal, Text, ToolCall, Usage
+from antiphon.chat.messages import Annotation, Audio, Message, Reasoning, Refusal, Text, ToolCall
+from antiphon.chat.requests import ChatRequest
+from antiphon.chat.usage import Usage
 from antiphon.formats import json
 from antiphon.formats.openai_chat import OpenAIChat
 from antiphon.formats.openai_chat.answer import decode_completion, decode_usage, encode_completion, encode_usage

@@ -11,7 +11,7 @@ import pytest
 
 from antiphon.chat.answers import Completion
 from antiphon.chat.events import fold
-from antiphon.chat.messages import ChatRequest
+from antiphon.chat.requests import ChatRequest
 from antiphon.errors import APIStatusError, StreamError
 from antiphon.formats import json
 from antiphon.formats.openai_chat import OpenAIChat

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from antiphon.chat.answers import Choice, Completion
-from antiphon.chat.messages import Message, Reasoning, Text, Tool, ToolCall, Usage
+from antiphon.chat.messages import Message, Reasoning, Text, ToolCall
+from antiphon.chat.requests import Tool
+from antiphon.chat.usage import Usage
 from antiphon.formats import json
 from antiphon.formats.openai_chat import OpenAIChat
 from antiphon.testing import Fault, Upstream

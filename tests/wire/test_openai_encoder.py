@@ -24,7 +24,9 @@ from antiphon.chat.events import (
     fold,
     unfold,
 )
-from antiphon.chat.messages import Audio, ChatRequest, Image, Opaque, Reasoning, Text, Usage
+from antiphon.chat.messages import Audio, Image, Opaque, Reasoning, Text
+from antiphon.chat.requests import ChatRequest
+from antiphon.chat.usage import Usage
 from antiphon.errors import RateLimitError, StreamError
 from tests.vendors import openai
 from tests.wire import laws

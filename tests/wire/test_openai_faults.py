@@ -12,7 +12,7 @@ from antiphon.chat.events import (
     End,
     fold,
 )
-from antiphon.chat.messages import ChatRequest
+from antiphon.chat.requests import ChatRequest
 from antiphon.errors import APIError, ResponseTooLargeError, StreamError
 from antiphon.formats import json
 from tests.wire import laws, openai_shapes

@@ -8,23 +8,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from antiphon.chat.messages import (
-    Audio,
-    ChatRequest,
-    File,
-    Image,
-    Message,
-    Opaque,
-    Reasoning,
-    ReasoningOptions,
-    Refusal,
-    ResponseFormat,
-    Text,
-    Tool,
-    ToolCall,
-    ToolName,
-    ToolResult,
-)
+from antiphon.chat.messages import Audio, File, Image, Message, Opaque, Reasoning, Refusal, Text, ToolCall, ToolResult
+from antiphon.chat.requests import ChatRequest, ReasoningOptions, ResponseFormat, Tool, ToolName
 from antiphon.formats.openai_chat import OpenAIChat
 from antiphon.formats.openai_chat.message import NAME
 from antiphon.formats.openai_chat.request import decode_request, encode_request

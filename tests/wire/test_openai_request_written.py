@@ -6,25 +6,21 @@ from typing import Any
 
 import pytest
 
+from antiphon.chat.losses import Loss
 from antiphon.chat.messages import (
     Annotation,
     Audio,
-    ChatRequest,
     File,
     Image,
-    Loss,
     Message,
     Opaque,
     Reasoning,
-    ReasoningOptions,
     Refusal,
-    ResponseFormat,
     Text,
-    Tool,
     ToolCall,
-    ToolName,
     ToolResult,
 )
+from antiphon.chat.requests import ChatRequest, ReasoningOptions, ResponseFormat, Tool, ToolName
 from antiphon.formats import json
 from antiphon.formats.openai_chat import OpenAIChat
 from antiphon.formats.openai_chat.message import NAME

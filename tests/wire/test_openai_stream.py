@@ -17,7 +17,8 @@ from antiphon.chat.events import (
     UnknownEvent,
     fold,
 )
-from antiphon.chat.messages import Annotation, Audio, Message, Opaque, Reasoning, Refusal, Text, Usage
+from antiphon.chat.messages import Annotation, Audio, Message, Opaque, Reasoning, Refusal, Text
+from antiphon.chat.usage import Usage
 from antiphon.errors import StreamError
 from antiphon.formats.openai_chat.stream import StreamDecoder
 from tests.wire import laws, openai_shapes

@@ -23,7 +23,9 @@ from antiphon.chat.events import (
     UsageUpdate,
     unfold,
 )
-from antiphon.chat.messages import ChatRequest, Message, Part, Reasoning, Refusal, Text, ToolCall, Usage
+from antiphon.chat.messages import Message, Part, Reasoning, Refusal, Text, ToolCall
+from antiphon.chat.requests import ChatRequest
+from antiphon.chat.usage import Usage
 from antiphon.errors import APIError, BadRequestError, RateLimitError
 from antiphon.formats import json
 from antiphon.formats.openai_chat import OpenAIChat

@@ -8,7 +8,9 @@ import pytest
 
 from antiphon.chat.answers import Choice, Completion
 from antiphon.chat.events import fold
-from antiphon.chat.messages import ChatRequest, FinishReason, Message, Reasoning, Text, ToolCall, Usage
+from antiphon.chat.messages import FinishReason, Message, Reasoning, Text, ToolCall
+from antiphon.chat.requests import ChatRequest
+from antiphon.chat.usage import Usage
 from antiphon.errors import APIError, BadRequestError, InternalServerError, RateLimitError, StreamError
 from antiphon.formats import json
 from antiphon.formats.responses import Responses

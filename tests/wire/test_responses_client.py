@@ -11,20 +11,9 @@ from pydantic import BaseModel
 
 from antiphon.chat.answers import Choice, Completion
 from antiphon.chat.events import End, Event, Finish, Start, TextDelta, ToolCallDelta, UsageUpdate, unfold
-from antiphon.chat.messages import (
-    Annotation,
-    ChatRequest,
-    Image,
-    Message,
-    Reasoning,
-    ReasoningOptions,
-    Text,
-    Tool,
-    ToolCall,
-    ToolName,
-    ToolResult,
-    Usage,
-)
+from antiphon.chat.messages import Annotation, Image, Message, Reasoning, Text, ToolCall, ToolResult
+from antiphon.chat.requests import ChatRequest, ReasoningOptions, Tool, ToolName
+from antiphon.chat.usage import Usage
 from antiphon.formats.responses import Responses
 from antiphon.testing import Fault, Upstream
 from tests.vendors import openai

@@ -11,18 +11,8 @@ from hypothesis import assume, given
 
 from antiphon.chat.answers import Completion
 from antiphon.chat.events import fold, unfold
-from antiphon.chat.messages import (
-    ChatRequest,
-    File,
-    Image,
-    Message,
-    Reasoning,
-    ReasoningOptions,
-    Text,
-    Tool,
-    ToolCall,
-    ToolResult,
-)
+from antiphon.chat.messages import File, Image, Message, Reasoning, Text, ToolCall, ToolResult
+from antiphon.chat.requests import ChatRequest, ReasoningOptions, Tool
 from antiphon.formats import json
 from antiphon.formats.anthropic import Anthropic
 from antiphon.formats.codec import Codec

@@ -10,20 +10,17 @@ import pytest
 from antiphon.chat.messages import (
     Annotation,
     Audio,
-    ChatRequest,
     File,
     Image,
     Message,
     Opaque,
     Reasoning,
-    ReasoningOptions,
     Refusal,
-    ResponseFormat,
     Text,
-    Tool,
     ToolCall,
     ToolResult,
 )
+from antiphon.chat.requests import ChatRequest, ReasoningOptions, ResponseFormat, Tool
 from antiphon.errors import BadRequestError
 from antiphon.formats import json
 from antiphon.formats.responses import Responses

@@ -24,18 +24,9 @@ from antiphon.chat.events import (
     UsageUpdate,
     fold,
 )
-from antiphon.chat.messages import (
-    Annotation,
-    ChatRequest,
-    Image,
-    Message,
-    Opaque,
-    Reasoning,
-    Refusal,
-    Text,
-    ToolCall,
-    Usage,
-)
+from antiphon.chat.messages import Annotation, Image, Message, Opaque, Reasoning, Refusal, Text, ToolCall
+from antiphon.chat.requests import ChatRequest
+from antiphon.chat.usage import Usage
 from antiphon.errors import APIError, RateLimitError, ResponseTooLargeError, StreamError
 from antiphon.formats import json
 from antiphon.formats.codec import Decoder

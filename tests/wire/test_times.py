@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from antiphon.chat.answers import Choice, Completion
 from antiphon.chat.events import unfold
-from antiphon.chat.messages import ChatRequest, Message, Text
+from antiphon.chat.messages import Message, Text
+from antiphon.chat.requests import ChatRequest
 from antiphon.formats.anthropic import Anthropic
 from antiphon.formats.bedrock import Bedrock
 from antiphon.formats.codec import Dialect, ListedModel

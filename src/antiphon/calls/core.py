@@ -14,7 +14,7 @@ from antiphon.calls.observer import logged
 from antiphon.calls.params import ChatParams, EmbeddingParams, Messages, chat_request, unknown_parameter
 from antiphon.calls.preparation import Prepared
 from antiphon.chat.embeddings import EmbeddingRequest, Embeddings
-from antiphon.chat.messages import ChatRequest
+from antiphon.chat.requests import ChatRequest
 from antiphon.errors import AntiphonError, BadRequestError
 from antiphon.formats.openai_chat.message import NAME
 from antiphon.http.exchange import HTTPTransport

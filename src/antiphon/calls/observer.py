@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Self, cast
 
 from antiphon.chat.events import End, Event, Start, UnknownEvent, UsageUpdate
-from antiphon.chat.messages import Usage
+from antiphon.chat.usage import Usage
 from antiphon.errors import StreamError
 
 __all__ = ["Watch", "logged"]

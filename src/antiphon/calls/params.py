@@ -8,7 +8,8 @@ from typing import Any, TypeAlias, TypedDict, cast
 
 from antiphon.calls.tools import AnyTool, definition
 from antiphon.chat.embeddings import InputType
-from antiphon.chat.messages import ChatRequest, Message, Opaque
+from antiphon.chat.messages import Message, Opaque
+from antiphon.chat.requests import ChatRequest
 from antiphon.chat.think_tags import ThinkTags
 from antiphon.errors import BadRequestError
 from antiphon.formats import json, read

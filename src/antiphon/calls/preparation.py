@@ -11,7 +11,7 @@ from antiphon.calls.observer import Watch
 from antiphon.chat.answers import Completion, CompletionChunk
 from antiphon.chat.chunks import Chunker
 from antiphon.chat.events import Event, Folder, TextDelta
-from antiphon.chat.messages import ChatRequest
+from antiphon.chat.requests import ChatRequest
 from antiphon.chat.think_tags import ThinkTags, split_thoughts
 from antiphon.errors import StreamError
 from antiphon.providers.base import Call, Handler

@@ -30,7 +30,8 @@ from antiphon.calls.preparation import Prepared
 from antiphon.calls.tools import AnyTool, FunctionTool, result_content
 from antiphon.chat.answers import Completion, CompletionChunk
 from antiphon.chat.events import Event, Folder
-from antiphon.chat.messages import Message, Text, ToolCall, ToolResult, Usage
+from antiphon.chat.messages import Message, Text, ToolCall, ToolResult
+from antiphon.chat.usage import Usage
 from antiphon.errors import StreamError
 from antiphon.sync import bridge
 from antiphon.sync.blocking import in_thread

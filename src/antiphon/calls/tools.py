@@ -20,7 +20,8 @@ from typing import Annotated, Any, Generic, ParamSpec, TypeAlias, TypeVar, cast,
 import msgspec
 
 from antiphon.calls.schema import dec_hook, enc_hook, json_schema
-from antiphon.chat.messages import Audio, File, Image, Opaque, Text, Tool, ToolResult
+from antiphon.chat.messages import Audio, File, Image, Opaque, Text, ToolResult
+from antiphon.chat.requests import Tool
 from antiphon.formats import json
 
 __all__ = ["AnyTool", "FunctionTool", "definition", "result_content", "tool"]

@@ -26,7 +26,7 @@ from antiphon.calls.preparation import Prepared
 from antiphon.calls.schema import Misfit, closed, json_schema, reader
 from antiphon.chat.answers import Completion
 from antiphon.chat.events import Folder, TextDelta
-from antiphon.chat.messages import ResponseFormat
+from antiphon.chat.requests import ResponseFormat
 from antiphon.errors import ParseError, StreamError
 from antiphon.formats import json
 from antiphon.providers.http import Endpoint

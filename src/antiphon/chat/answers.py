@@ -11,20 +11,9 @@ from typing import Any
 
 import msgspec
 
-from antiphon.chat.messages import (
-    Annotation,
-    Audio,
-    Extra,
-    FinishReason,
-    Form,
-    Loss,
-    Message,
-    Part,
-    Refusal,
-    Text,
-    ToolCall,
-    Usage,
-)
+from antiphon.chat.losses import Loss
+from antiphon.chat.messages import Annotation, Audio, Extra, FinishReason, Form, Message, Part, Refusal, Text, ToolCall
+from antiphon.chat.usage import Usage
 
 __all__ = [
     "REQUEST_IDS",

@@ -28,7 +28,9 @@ from antiphon.chat.events import (
     UnknownEvent,
     UsageUpdate,
 )
-from antiphon.chat.messages import Audio, FinishReason, Loss, Usage
+from antiphon.chat.losses import Loss
+from antiphon.chat.messages import Audio, FinishReason
+from antiphon.chat.usage import Usage
 
 __all__ = ["Chunker"]
 

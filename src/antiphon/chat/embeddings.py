@@ -10,7 +10,8 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
-from antiphon.chat.messages import Loss, Node
+from antiphon.chat.losses import Loss
+from antiphon.chat.messages import Node
 
 __all__ = ["Embedding", "EmbeddingRequest", "EmbeddingUsage", "Embeddings", "InputType"]
 

@@ -36,8 +36,8 @@ from antiphon.chat.messages import (
     Refusal,
     Text,
     ToolCall,
-    Usage,
 )
+from antiphon.chat.usage import Usage
 
 __all__ = [
     "AudioDelta",

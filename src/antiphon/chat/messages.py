@@ -15,7 +15,7 @@ from __future__ import annotations
 import base64
 import mimetypes
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from importlib import import_module
 from typing import Any, Literal, Self, TypeAlias
 
@@ -24,35 +24,29 @@ import msgspec
 __all__ = [
     "Annotation",
     "Audio",
-    "ChatRequest",
     "Extra",
     "File",
     "FinishReason",
     "Form",
     "Function",
     "Image",
-    "Loss",
     "Message",
     "Node",
     "Opaque",
     "Part",
     "Patch",
     "Reasoning",
-    "ReasoningOptions",
     "Refusal",
-    "ResponseFormat",
     "Role",
     "Text",
-    "Tool",
     "ToolCall",
-    "ToolName",
     "ToolResult",
-    "Usage",
-    "lost_extra",
     "parts_of",
 ]
 
+
 Role: TypeAlias = Literal["system", "developer", "user", "assistant", "tool"]
+
 
 FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "content_filter", "pause", "error", "other"]
 """Why an answer ended. `pause`: send it back to go on. `error`: the provider says it failed. `other`: a reason this
@@ -74,6 +68,7 @@ class Patch(msgspec.Struct, frozen=True):
 
 Extra: TypeAlias = Mapping[str, Mapping[str, Any]]
 """Fields beyond the neutral vocabulary, by format name, then by the field's own name."""
+
 
 Form: TypeAlias = Mapping[str, Patch]
 """How a format wrote what it wrote, where that is not the codec's own way; by format name."""
@@ -324,168 +319,3 @@ def parts_of(content: str | Part | Iterable[Part]) -> tuple[Part, ...]:
     if isinstance(content, Part):
         return (content,)
     return tuple(content)
-
-
-class Tool(Node, frozen=True):
-    """A function that the model may ask for."""
-
-    name: str
-    description: str | None = None
-    parameters: Mapping[str, Any] | None = None
-    """JSON schema of the arguments object; `None`: no arguments."""
-    strict: bool | None = None
-    """Whether the arguments must follow the schema to the letter."""
-
-
-class ToolName(Node, frozen=True):
-    """A tool choice that forces one tool."""
-
-    name: str
-
-
-class ResponseFormat(Node, frozen=True):
-    """The form an answer must have."""
-
-    kind: Literal["text", "json", "json_schema"]
-    schema: Mapping[str, Any] | None = None
-    """JSON schema, for `json_schema`."""
-    name: str | None = None
-    description: str | None = None
-    strict: bool | None = None
-
-
-class ReasoningOptions(Node, frozen=True, kw_only=True):
-    """How much a model may think."""
-
-    effort: str | None = None
-    """`none`, `minimal`, `low`, `medium`, `high`, `xhigh` or `max`, as far as the model knows it."""
-    budget_tokens: int | None = None
-    """Most tokens to think with; `0` turns thinking off, `-1` leaves it to the model."""
-    include: bool | None = None
-    """Whether the thoughts, or a summary of them, come back with the answer."""
-
-
-class ChatRequest(Node, frozen=True):
-    """One chat completion to be made. `None` in a field: not set, never sent."""
-
-    model: str
-    """The model's name as the provider knows it."""
-    messages: tuple[Message, ...]
-    tools: tuple[Tool | Opaque, ...] | None = None
-    tool_choice: Literal["auto", "none", "required"] | ToolName | Opaque | None = None
-    parallel_tool_calls: bool | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    top_k: int | None = None
-    max_tokens: int | None = None
-    """Most tokens of the answer, reasoning included."""
-    stop: tuple[str, ...] | None = None
-    n: int | None = None
-    """How many choices to make."""
-    seed: int | None = None
-    frequency_penalty: float | None = None
-    presence_penalty: float | None = None
-    logprobs: bool | None = None
-    top_logprobs: int | None = None
-    """Alternatives to list for each token."""
-    response_format: ResponseFormat | None = None
-    reasoning: ReasoningOptions | None = None
-    user: str | None = None
-    """An id of the end user, for the provider's abuse watch."""
-    service_tier: str | None = None
-    stream: bool = False
-    include_usage: bool | None = None
-    """Whether a streamed answer is to tell its usage."""
-
-    def but(self, **changes: Any) -> ChatRequest:
-        """Return a copy with *changes*; what `form` says of a changed field no longer applies by itself."""
-        return msgspec.structs.replace(self, **changes)
-
-
-class Usage(Node, frozen=True, kw_only=True):
-    """Tokens of one answer in disjoint buckets: added up they are what is billed. `None`: not reported; `0`: none.
-
-    The last three fields are views across the buckets, not further tokens.
-    """
-
-    input_uncached: int | None = None
-    """Input tokens read anew."""
-    input_cache_read: int | None = None
-    """Input tokens taken from the provider's cache."""
-    input_cache_write: int | None = None
-    """Input tokens read anew and written to the cache, which some providers bill higher."""
-    output_visible: int | None = None
-    """Output tokens other than reasoning: text, tool calls, audio."""
-    output_reasoning: int | None = None
-    """Output tokens spent on thinking, shown or not."""
-    input_audio: int | None = None
-    """How many of the input tokens are audio."""
-    output_audio: int | None = None
-    """How many of the output tokens are audio."""
-    cost: float | None = None
-    """What the provider says it charges, in its own currency unit (US dollars or credits)."""
-
-    @property
-    def prompt_tokens(self) -> int | None:
-        """All input tokens (OpenAI's name)."""
-        return _total(self.input_uncached, self.input_cache_read, self.input_cache_write)
-
-    @property
-    def completion_tokens(self) -> int | None:
-        """All output tokens (OpenAI's name)."""
-        return _total(self.output_visible, self.output_reasoning)
-
-    @property
-    def total_tokens(self) -> int | None:
-        """All tokens."""
-        return _total(self.prompt_tokens, self.completion_tokens)
-
-    def updated(self, later: Usage) -> Usage:
-        """Return this usage with what *later* reports in its place.
-
-        A side, input or output, is replaced as a whole: buckets of two different counts would not add up.
-        """
-        changes: dict[str, Any] = {"form": later.form}
-        for side in (_INPUT, _OUTPUT, ("cost",)):
-            told = {name: getattr(later, name) for name in side}
-            if any(value is not None for value in told.values()):
-                changes |= told
-        if later.extra is not None:
-            known = self.extra or {}
-            changes["extra"] = {**known, **{name: {**known.get(name, {}), **new} for name, new in later.extra.items()}}
-        return msgspec.structs.replace(self, **changes)
-
-
-_INPUT = tuple(name for name in Usage.__struct_fields__ if name.startswith("input_"))
-_OUTPUT = tuple(name for name in Usage.__struct_fields__ if name.startswith("output_"))
-
-
-def _total(*buckets: int | None) -> int | None:
-    known = [tokens for tokens in buckets if tokens is not None]
-    return sum(known) if known else None
-
-
-class Loss(msgspec.Struct, frozen=True):
-    """One entry of a receipt: something of a request that could not cross as it was."""
-
-    kind: Literal["dropped", "approximated", "defaulted"]
-    path: str
-    """Where it stood, as a JSON path into the neutral request: `$.messages[2].parts[0].signature`."""
-    reason: str
-    """A full sentence."""
-
-
-def lost_extra(node: Node, path: str, *, keep: Sequence[str]) -> list[Loss]:
-    """List the `extra` fields of *node* that belong to formats other than *keep* and say something.
-
-    An explicit null or an empty list says nothing, so it is no loss.
-    """
-    return [
-        Loss(
-            "dropped", f"{path}.{field}", f"The field {field!r} belongs to the format {format!r} and has no place here."
-        )
-        for format, fields in (node.extra or {}).items()
-        if format not in keep
-        for field, value in fields.items()
-        if value is not None and value != [] and value != {}
-    ]

@@ -20,7 +20,7 @@ from urllib.parse import quote
 import msgspec
 
 from antiphon.chat.embeddings import Embedding, EmbeddingRequest, Embeddings, EmbeddingUsage
-from antiphon.chat.messages import Loss, lost_extra
+from antiphon.chat.losses import Loss, lost_extra
 from antiphon.errors import APIError
 from antiphon.formats import json, read
 from antiphon.formats.codec import HTTPRequest, RequestEach

@@ -17,10 +17,10 @@ from antiphon.chat.events import (
     ToolCallDelta,
     Wire,
 )
+from antiphon.chat.losses import Loss
 from antiphon.chat.messages import (
     Extra,
     Form,
-    Loss,
     Message,
     Opaque,
     Part,

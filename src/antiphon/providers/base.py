@@ -16,7 +16,8 @@ from antiphon.chat.embeddings import EmbeddingRequest, Embeddings
 from antiphon.chat.events import (
     Event,
 )
-from antiphon.chat.messages import ChatRequest, Loss
+from antiphon.chat.losses import Loss
+from antiphon.chat.requests import ChatRequest
 from antiphon.errors import APITimeoutError
 from antiphon.http.transport import Timeout
 

@@ -25,7 +25,7 @@ from antiphon.chat.events import (
     TextDelta,
     unfold,
 )
-from antiphon.chat.messages import ChatRequest
+from antiphon.chat.requests import ChatRequest
 from antiphon.errors import StreamError
 from antiphon.formats.openai_chat.request import encode_request
 from antiphon.providers.base import Call, Clock, Handler

@@ -15,7 +15,9 @@ import msgspec
 from antiphon.chat.answers import REQUEST_IDS
 from antiphon.chat.embeddings import EmbeddingRequest, Embeddings
 from antiphon.chat.events import Event, Finish, MessageDelta, Start, UnknownEvent, UsageUpdate
-from antiphon.chat.messages import ChatRequest, Loss, Message, Node, Opaque, Reasoning, Text, ToolResult
+from antiphon.chat.losses import Loss
+from antiphon.chat.messages import Message, Node, Opaque, Reasoning, Text, ToolResult
+from antiphon.chat.requests import ChatRequest
 from antiphon.errors import (
     AntiphonError,
     APIConnectionError,

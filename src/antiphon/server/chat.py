@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 from antiphon.calls.preparation import Prepared
 from antiphon.chat.answers import REQUEST_IDS
 from antiphon.chat.events import End, fold
-from antiphon.chat.messages import ChatRequest, Opaque, Part
+from antiphon.chat.messages import Opaque, Part
+from antiphon.chat.requests import ChatRequest
 from antiphon.errors import APIError, BadRequestError
 from antiphon.formats import json, read
 from antiphon.formats.codec import Dialect, Encoder

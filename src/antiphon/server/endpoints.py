@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from antiphon.calls.core import Model
 from antiphon.chat.embeddings import EmbeddingRequest
-from antiphon.chat.messages import ChatRequest
+from antiphon.chat.requests import ChatRequest
 from antiphon.errors import BadRequestError, NotFoundError
 from antiphon.formats import json, read
 from antiphon.formats.codec import Dialect, TokenCounter

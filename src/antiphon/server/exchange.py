@@ -11,7 +11,8 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 import anyio
 
-from antiphon.chat.messages import Loss, Usage
+from antiphon.chat.losses import Loss
+from antiphon.chat.usage import Usage
 from antiphon.errors import APIError, APIStatusError
 from antiphon.formats.codec import HTTPReply
 from antiphon.server.fields import listed_losses

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from antiphon.chat.messages import Loss
+from antiphon.chat.losses import Loss
 
 __all__ = ["MAX_ID", "listed_losses", "one_line", "relayed"]
 

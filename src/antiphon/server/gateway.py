@@ -11,7 +11,7 @@ import anyio
 from antiphon.calls.core import Core, Model
 from antiphon.calls.preparation import Prepared
 from antiphon.chat.embeddings import EmbeddingRequest, Embeddings
-from antiphon.chat.messages import ChatRequest
+from antiphon.chat.requests import ChatRequest
 from antiphon.errors import BadRequestError
 from antiphon.http.transport import Transport
 from antiphon.providers.base import Handler

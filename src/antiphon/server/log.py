@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from antiphon.chat.messages import Usage
+from antiphon.chat.usage import Usage
 from antiphon.server.exchange import Exchange
 from antiphon.server.fields import MAX_ID, one_line
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from antiphon.chat.messages import Usage
+from antiphon.chat.usage import Usage
 from antiphon.server.exchange import Exchange
 
 __all__ = ["Metrics"]

@@ -15,7 +15,8 @@ from typing import Any
 import msgspec
 
 from antiphon.chat.answers import Completion
-from antiphon.chat.messages import ChatRequest, Loss
+from antiphon.chat.losses import Loss
+from antiphon.chat.requests import ChatRequest
 from antiphon.errors import APIError
 from antiphon.formats import json, read
 from antiphon.formats.anthropic.answer import (

@@ -28,7 +28,7 @@ from antiphon.chat.events import (
     UnknownEvent,
     UsageUpdate,
 )
-from antiphon.chat.messages import Usage
+from antiphon.chat.usage import Usage
 from antiphon.errors import APIError
 from antiphon.formats import json, patch
 from antiphon.formats.anthropic.answer import encode_usage, error_object, message_object, stop_reason

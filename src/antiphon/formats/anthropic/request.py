@@ -23,16 +23,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from antiphon.chat.messages import (
-    ChatRequest,
-    Loss,
-    Opaque,
-    ReasoningOptions,
-    ResponseFormat,
-    Tool,
-    ToolName,
-    lost_extra,
-)
+from antiphon.chat.losses import Loss, lost_extra
+from antiphon.chat.messages import Opaque
+from antiphon.chat.requests import ChatRequest, ReasoningOptions, ResponseFormat, Tool, ToolName
 from antiphon.formats import json, patch, read
 from antiphon.formats.anthropic.message import NAME, NOTES, Writer, decode_message, decode_system, is_strict
 from antiphon.formats.notes import foreign

@@ -35,7 +35,8 @@ from antiphon.chat.events import (
     UsageUpdate,
     Wire,
 )
-from antiphon.chat.messages import Reasoning, Text, ToolCall, Usage
+from antiphon.chat.messages import Reasoning, Text, ToolCall
+from antiphon.chat.usage import Usage
 from antiphon.errors import BadRequestError, StreamError
 from antiphon.formats import json
 from antiphon.formats.anthropic.answer import (

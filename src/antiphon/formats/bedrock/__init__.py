@@ -18,7 +18,8 @@ import msgspec
 
 from antiphon.chat.answers import Completion
 from antiphon.chat.events import Event
-from antiphon.chat.messages import ChatRequest, Loss
+from antiphon.chat.losses import Loss
+from antiphon.chat.requests import ChatRequest
 from antiphon.errors import APIError
 from antiphon.formats import json, read
 from antiphon.formats.bedrock.answer import (

@@ -13,7 +13,8 @@ from __future__ import annotations
 from typing import Any
 
 from antiphon.chat.answers import Choice, Completion
-from antiphon.chat.messages import FinishReason, Message, Usage
+from antiphon.chat.messages import FinishReason, Message
+from antiphon.chat.usage import Usage
 from antiphon.errors import APIError, StreamError
 from antiphon.formats import json, patch, read
 from antiphon.formats.bedrock.message import NOTES, Writer, decode_message

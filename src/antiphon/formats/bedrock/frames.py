@@ -29,7 +29,7 @@ from antiphon.chat.events import (
     UnknownEvent,
     UsageUpdate,
 )
-from antiphon.chat.messages import Usage
+from antiphon.chat.usage import Usage
 from antiphon.errors import APIError
 from antiphon.formats import json, patch
 from antiphon.formats.bedrock.answer import encode_usage, error_type, stop_reason

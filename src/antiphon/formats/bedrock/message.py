@@ -22,12 +22,12 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, TypeAlias
 
+from antiphon.chat.losses import Loss, lost_extra
 from antiphon.chat.messages import (
     Annotation,
     Audio,
     File,
     Image,
-    Loss,
     Message,
     Opaque,
     Part,
@@ -36,7 +36,6 @@ from antiphon.chat.messages import (
     Text,
     ToolCall,
     ToolResult,
-    lost_extra,
 )
 from antiphon.formats import json, patch, read
 from antiphon.formats.notes import Notes, call_input, foreign

@@ -20,18 +20,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from antiphon.chat.messages import (
-    ChatRequest,
-    Loss,
-    Opaque,
-    ReasoningOptions,
-    ResponseFormat,
-    Tool,
-    ToolCall,
-    ToolName,
-    ToolResult,
-    lost_extra,
-)
+from antiphon.chat.losses import Loss, lost_extra
+from antiphon.chat.messages import Opaque, ToolCall, ToolResult
+from antiphon.chat.requests import ChatRequest, ReasoningOptions, ResponseFormat, Tool, ToolName
 from antiphon.formats import json, patch, read
 from antiphon.formats.bedrock.message import NAME, NOTES, Writer, decode_message, decode_system
 from antiphon.formats.notes import foreign

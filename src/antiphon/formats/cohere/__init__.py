@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from antiphon.chat.answers import Completion
-from antiphon.chat.messages import ChatRequest
+from antiphon.chat.requests import ChatRequest
 from antiphon.errors import APIError
 from antiphon.formats import json, read
 from antiphon.formats.body import AnyDecoder, WholeDecoder

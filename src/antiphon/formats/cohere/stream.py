@@ -29,7 +29,8 @@ from antiphon.chat.events import (
     UsageUpdate,
     Wire,
 )
-from antiphon.chat.messages import ToolCall, Usage
+from antiphon.chat.messages import ToolCall
+from antiphon.chat.usage import Usage
 from antiphon.errors import APIError, BadRequestError, StreamError
 from antiphon.formats import json, read
 from antiphon.formats import patch as patches

@@ -18,7 +18,8 @@ from typing import Any, TypeAlias
 import msgspec
 
 from antiphon.chat.answers import Choice, Completion
-from antiphon.chat.messages import Annotation, FinishReason, Message, Part, Text, ToolCall, Usage
+from antiphon.chat.messages import Annotation, FinishReason, Message, Part, Text, ToolCall
+from antiphon.chat.usage import Usage
 from antiphon.errors import APIError, AuthenticationError, StreamError
 from antiphon.formats import json, patch, read
 from antiphon.formats.codec import Headers

@@ -31,7 +31,8 @@ from antiphon.chat.events import (
     UnknownEvent,
     UsageUpdate,
 )
-from antiphon.chat.messages import Audio, Message, Opaque, Part, Reasoning, Text, ToolCall, Usage
+from antiphon.chat.messages import Audio, Message, Opaque, Part, Reasoning, Text, ToolCall
+from antiphon.chat.usage import Usage
 from antiphon.errors import APIError
 from antiphon.formats import json, patch
 from antiphon.formats.framing import sse

@@ -25,11 +25,11 @@ import re
 from collections.abc import Callable
 from typing import Any, ClassVar, TypeAlias
 
+from antiphon.chat.losses import Loss, lost_extra
 from antiphon.chat.messages import (
     Audio,
     File,
     Image,
-    Loss,
     Message,
     Opaque,
     Part,
@@ -38,7 +38,6 @@ from antiphon.chat.messages import (
     Text,
     ToolCall,
     ToolResult,
-    lost_extra,
 )
 from antiphon.formats import json, patch, read
 from antiphon.formats.notes import Notes, call_input, foreign

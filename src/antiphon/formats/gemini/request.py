@@ -21,16 +21,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from antiphon.chat.messages import (
-    ChatRequest,
-    Loss,
-    Opaque,
-    ReasoningOptions,
-    ResponseFormat,
-    Tool,
-    ToolName,
-    lost_extra,
-)
+from antiphon.chat.losses import Loss, lost_extra
+from antiphon.chat.messages import Opaque
+from antiphon.chat.requests import ChatRequest, ReasoningOptions, ResponseFormat, Tool, ToolName
 from antiphon.formats import json, patch, read
 from antiphon.formats.gemini.message import NAME, NOTES, Ids, Writer, decode_content, named
 from antiphon.formats.notes import foreign

@@ -35,7 +35,8 @@ from antiphon.chat.events import (
     UsageUpdate,
     Wire,
 )
-from antiphon.chat.messages import Annotation, Opaque, Part, Patch, Reasoning, Text, ToolCall, Usage
+from antiphon.chat.messages import Annotation, Opaque, Part, Patch, Reasoning, Text, ToolCall
+from antiphon.chat.usage import Usage
 from antiphon.errors import BadRequestError, ResponseTooLargeError, StreamError
 from antiphon.formats import json, read
 from antiphon.formats.body import BYTE_ORDER_MARK

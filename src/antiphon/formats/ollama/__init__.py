@@ -16,7 +16,7 @@ import msgspec
 
 from antiphon.chat.answers import Completion
 from antiphon.chat.events import Event
-from antiphon.chat.messages import ChatRequest
+from antiphon.chat.requests import ChatRequest
 from antiphon.errors import APIError
 from antiphon.formats import json, read
 from antiphon.formats.body import BYTE_ORDER_MARK, MAX_BODY, WholeDecoder

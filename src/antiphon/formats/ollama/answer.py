@@ -24,7 +24,8 @@ from antiphon.chat.events import (
     ToolCallDelta,
     UsageUpdate,
 )
-from antiphon.chat.messages import FinishReason, Image, Message, Text, ToolCall, Usage
+from antiphon.chat.messages import FinishReason, Image, Message, Text, ToolCall
+from antiphon.chat.usage import Usage
 from antiphon.errors import APIError, StreamError
 from antiphon.formats import json, patch, read
 from antiphon.formats.ollama.message import NOTES, Calls, Writer, call_object, decode_message

@@ -13,20 +13,8 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
-from antiphon.chat.messages import (
-    Audio,
-    File,
-    Image,
-    Loss,
-    Message,
-    Opaque,
-    Part,
-    Reasoning,
-    Text,
-    ToolCall,
-    ToolResult,
-    lost_extra,
-)
+from antiphon.chat.losses import Loss, lost_extra
+from antiphon.chat.messages import Audio, File, Image, Message, Opaque, Part, Reasoning, Text, ToolCall, ToolResult
 from antiphon.formats import json, patch, read
 from antiphon.formats.notes import Notes, Placed, call_input, foreign, grouped
 

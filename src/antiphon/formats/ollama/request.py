@@ -15,7 +15,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from antiphon.chat.messages import ChatRequest, Loss, Opaque, ReasoningOptions, ResponseFormat, Tool, lost_extra
+from antiphon.chat.losses import Loss, lost_extra
+from antiphon.chat.messages import Opaque
+from antiphon.chat.requests import ChatRequest, ReasoningOptions, ResponseFormat, Tool
 from antiphon.formats import json, patch, read
 from antiphon.formats.notes import foreign
 from antiphon.formats.ollama.message import NAME, NOTES, Calls, Writer, decode_message

@@ -27,7 +27,8 @@ from antiphon.chat.events import (
     UsageUpdate,
     Wire,
 )
-from antiphon.chat.messages import Image, Message, Patch, Reasoning, Text, ToolCall, Usage
+from antiphon.chat.messages import Image, Message, Patch, Reasoning, Text, ToolCall
+from antiphon.chat.usage import Usage
 from antiphon.errors import APIError, BadRequestError, StreamError
 from antiphon.formats import json, patch
 from antiphon.formats.framing import ndjson

@@ -18,7 +18,9 @@ from urllib.parse import quote
 import msgspec
 
 from antiphon.chat.answers import Completion
-from antiphon.chat.messages import ChatRequest, File, Loss, Message, Part, ToolResult
+from antiphon.chat.losses import Loss
+from antiphon.chat.messages import File, Message, Part, ToolResult
+from antiphon.chat.requests import ChatRequest
 from antiphon.errors import APIError, StreamError
 from antiphon.formats import json, read
 from antiphon.formats.body import AnyDecoder, WholeDecoder, with_received

@@ -11,7 +11,8 @@ from typing import Any, cast
 import msgspec
 
 from antiphon.chat.answers import Choice, Completion, choice_to_dict, usage_to_dict
-from antiphon.chat.messages import FinishReason, Message, Refusal, Text, ToolCall, Usage
+from antiphon.chat.messages import FinishReason, Message, Refusal, Text, ToolCall
+from antiphon.chat.usage import Usage
 from antiphon.errors import APIError, StreamError
 from antiphon.formats import json, patch, read
 from antiphon.formats.openai_chat.message import (

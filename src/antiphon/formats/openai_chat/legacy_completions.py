@@ -16,7 +16,9 @@ import msgspec
 
 from antiphon.chat.answers import Completion
 from antiphon.chat.events import End, Event, Finish, RefusalDelta, Start, TextDelta, UsageUpdate, unfold
-from antiphon.chat.messages import ChatRequest, Message, Usage
+from antiphon.chat.messages import Message
+from antiphon.chat.requests import ChatRequest
+from antiphon.chat.usage import Usage
 from antiphon.errors import APIError, BadRequestError
 from antiphon.formats import json, read
 from antiphon.formats.codec import Encoder, HTTPReply, ListedModel

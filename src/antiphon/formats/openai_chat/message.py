@@ -15,12 +15,12 @@ from typing import Any, TypeAlias, cast
 import msgspec
 
 from antiphon.chat.answers import annotation_to_dict, assistant_to_dict, call_to_dict
+from antiphon.chat.losses import Loss, lost_extra
 from antiphon.chat.messages import (
     Annotation,
     Audio,
     File,
     Image,
-    Loss,
     Message,
     Opaque,
     Part,
@@ -29,7 +29,6 @@ from antiphon.chat.messages import (
     Text,
     ToolCall,
     ToolResult,
-    lost_extra,
 )
 from antiphon.formats import json, patch, read
 from antiphon.formats.notes import Notes, foreign

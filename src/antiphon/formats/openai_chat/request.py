@@ -15,19 +15,9 @@ from typing import Any, TypeGuard, TypeVar, cast
 
 import msgspec
 
-from antiphon.chat.messages import (
-    ChatRequest,
-    Loss,
-    Message,
-    Node,
-    Opaque,
-    ReasoningOptions,
-    ResponseFormat,
-    Tool,
-    ToolName,
-    ToolResult,
-    lost_extra,
-)
+from antiphon.chat.losses import Loss, lost_extra
+from antiphon.chat.messages import Message, Node, Opaque, ToolResult
+from antiphon.chat.requests import ChatRequest, ReasoningOptions, ResponseFormat, Tool, ToolName
 from antiphon.errors import BadRequestError
 from antiphon.formats import json, patch, read
 from antiphon.formats.notes import foreign

@@ -36,7 +36,8 @@ from antiphon.chat.events import (
     UsageUpdate,
     Wire,
 )
-from antiphon.chat.messages import Reasoning, Text, Usage
+from antiphon.chat.messages import Reasoning, Text
+from antiphon.chat.usage import Usage
 from antiphon.errors import APIError, BadRequestError, StreamError
 from antiphon.formats import json, patch, read
 from antiphon.formats.framing import sse

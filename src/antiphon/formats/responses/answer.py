@@ -15,7 +15,8 @@ from functools import partial
 from typing import Any, TypeGuard
 
 from antiphon.chat.answers import Choice, Completion
-from antiphon.chat.messages import FinishReason, Message, Part, Refusal, ToolCall, Usage
+from antiphon.chat.messages import FinishReason, Message, Part, Refusal, ToolCall
+from antiphon.chat.usage import Usage
 from antiphon.errors import APIError, StreamError
 from antiphon.formats import json, patch, read
 from antiphon.formats.body import with_received

@@ -13,7 +13,8 @@ from typing import Any, ClassVar, TypeAlias, TypeVar
 
 import msgspec
 
-from antiphon.chat.messages import Audio, File, Image, Loss, Opaque, Part, Refusal, Text, lost_extra
+from antiphon.chat.losses import Loss, lost_extra
+from antiphon.chat.messages import Audio, File, Image, Opaque, Part, Refusal, Text
 from antiphon.formats import json, patch, read
 from antiphon.formats.notes import Notes, foreign
 

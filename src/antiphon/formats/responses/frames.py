@@ -33,7 +33,8 @@ from antiphon.chat.events import (
     UsageUpdate,
     unfold,
 )
-from antiphon.chat.messages import Message, Opaque, Patch, Reasoning, Refusal, Text, ToolCall, Usage
+from antiphon.chat.messages import Message, Opaque, Patch, Reasoning, Refusal, Text, ToolCall
+from antiphon.chat.usage import Usage
 from antiphon.errors import APIError
 from antiphon.formats import json, patch
 from antiphon.formats.framing import sse

@@ -22,6 +22,7 @@ from typing import Any
 
 import msgspec
 
+from antiphon.chat.losses import lost_extra
 from antiphon.chat.messages import (
     Annotation,
     Extra,
@@ -34,7 +35,6 @@ from antiphon.chat.messages import (
     Text,
     ToolCall,
     ToolResult,
-    lost_extra,
 )
 from antiphon.formats import json, patch, read
 from antiphon.formats.responses.content import NAME, NOTES, ContentWriter, Item, decode_content, shortest, without_nulls

@@ -19,17 +19,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from antiphon.chat.messages import (
-    ChatRequest,
-    Loss,
-    Message,
-    Opaque,
-    ReasoningOptions,
-    ResponseFormat,
-    Tool,
-    ToolName,
-    lost_extra,
-)
+from antiphon.chat.losses import Loss, lost_extra
+from antiphon.chat.messages import Message, Opaque
+from antiphon.chat.requests import ChatRequest, ReasoningOptions, ResponseFormat, Tool, ToolName
 from antiphon.formats import json, patch, read
 from antiphon.formats.notes import foreign
 from antiphon.formats.responses.message import NAME, NOTES, Writer, decode_input, decode_instructions

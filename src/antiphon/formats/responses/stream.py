@@ -34,7 +34,8 @@ from antiphon.chat.events import (
     UsageUpdate,
     Wire,
 )
-from antiphon.chat.messages import Patch, Reasoning, Refusal, Text, ToolCall, Usage
+from antiphon.chat.messages import Patch, Reasoning, Refusal, Text, ToolCall
+from antiphon.chat.usage import Usage
 from antiphon.errors import BadRequestError, StreamError
 from antiphon.formats import json, read
 from antiphon.formats.framing import sse

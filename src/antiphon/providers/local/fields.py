@@ -12,18 +12,10 @@ from typing import Any, Final
 import msgspec
 
 from antiphon.chat.events import End, Event, Start, UsageUpdate
-from antiphon.chat.messages import (
-    ChatRequest,
-    Loss,
-    Message,
-    Opaque,
-    Part,
-    ResponseFormat,
-    Tool,
-    ToolName,
-    ToolResult,
-    Usage,
-)
+from antiphon.chat.losses import Loss
+from antiphon.chat.messages import Message, Opaque, Part, ToolResult
+from antiphon.chat.requests import ChatRequest, ResponseFormat, Tool, ToolName
+from antiphon.chat.usage import Usage
 from antiphon.errors import BadRequestError
 from antiphon.formats import json
 

@@ -23,7 +23,9 @@ import msgspec
 
 from antiphon.chat.embeddings import Embedding, EmbeddingRequest, Embeddings, EmbeddingUsage
 from antiphon.chat.events import Event
-from antiphon.chat.messages import Audio, ChatRequest, File, Image, Loss, Message, Opaque, Tool, ToolResult
+from antiphon.chat.losses import Loss
+from antiphon.chat.messages import Audio, File, Image, Message, Opaque, ToolResult
+from antiphon.chat.requests import ChatRequest, Tool
 from antiphon.errors import (
     AntiphonError,
     APITimeoutError,
