@@ -186,7 +186,7 @@ def test_quiet_by_itself() -> None:
     import antiphon, antiphon.providers.catalog, antiphon.testing
     logging.getLogger("antiphon").warning("not seen")
     logging.getLogger("antiphon.providers.catalog").error("not seen either")
-    print(antiphon.ChatCompletion.create("m", "x", antiphon.testing.ProviderMock))
+    print(antiphon.ChatCompletion.create("m", "x", antiphon.testing.doubles.ProviderMock))
     """
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", textwrap.dedent(script)], capture_output=True, text=True, check=False

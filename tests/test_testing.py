@@ -24,15 +24,7 @@ from antiphon.errors import APITimeoutError
 from antiphon.http.transport import Timeout
 from antiphon.providers.base import Call
 from antiphon.providers.function import as_handler
-from antiphon.testing import (
-    AsyncGeneratorProviderMock,
-    AsyncProviderMock,
-    Delay,
-    Fault,
-    ProviderMock,
-    Script,
-    Upstream,
-)
+from antiphon.testing import AsyncGeneratorProviderMock, AsyncProviderMock, Delay, Fault, ProviderMock, Script, Upstream
 
 leaves_nothing = pytest.mark.usefixtures("no_leaks")
 

@@ -1,8 +1,4 @@
-"""Floor 6: doubles for tests, ours and yours: small real providers, and a real HTTP server that can misbehave.
-
-`ProviderMock`, `AsyncProviderMock` and `AsyncGeneratorProviderMock` say "Mock" in the three forms a provider may have.
-`Script` plays a list of steps. `Upstream` is an HTTP server on loopback that speaks a wire format's server side.
-"""
+"""`Upstream`: a real HTTP server on loopback that speaks the server side of a wire format."""
 
 from __future__ import annotations
 
@@ -10,190 +6,25 @@ import re
 import socket
 import ssl
 import threading
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
-from typing import Any, Final, Literal, Self, TypeAlias, cast
+from typing import Any, Self, TypeAlias, cast
 
-import anyio
 import msgspec
 
 from antiphon.chat.answers import Completion
 from antiphon.chat.embeddings import Embedding, Embeddings, EmbeddingUsage
-from antiphon.chat.events import End, Event, MessageDelta, Start, TextDelta, ToolCallDelta, UsageUpdate, fold, unfold
-from antiphon.chat.messages import FinishReason, ToolCall
+from antiphon.chat.events import End, Event, MessageDelta, Start, TextDelta, fold, unfold
 from antiphon.chat.requests import ChatRequest
 from antiphon.chat.usage import Usage
 from antiphon.errors import APIError, BadRequestError
 from antiphon.formats.codec import Codec
 from antiphon.formats.embeddings import OpenAIEmbeddings
 from antiphon.formats.openai_chat import OpenAIChat
-from antiphon.providers.base import Call, Clock
+from antiphon.testing.faults import Fault
 
-__all__ = [
-    "AsyncGeneratorProviderMock",
-    "AsyncProviderMock",
-    "Delay",
-    "Fault",
-    "ProviderMock",
-    "Script",
-    "SeenRequest",
-    "Upstream",
-    "vector_of",
-]
-
-
-class ProviderMock:
-    """A blocking provider that says "Mock"."""
-
-    @classmethod
-    def create_completion(cls, model: str, messages: list[dict[str, Any]], **params: Any) -> Iterator[str]:
-        """Give the one piece of the answer."""
-        yield "Mock"
-
-
-class AsyncProviderMock:
-    """A coroutine provider that says "Mock"."""
-
-    @classmethod
-    async def create_async(cls, model: str, messages: list[dict[str, Any]], **params: Any) -> str:
-        """Return the answer."""
-        return "Mock"
-
-
-class AsyncGeneratorProviderMock:
-    """An async-generator provider that says "Mock"."""
-
-    @classmethod
-    async def create_async_generator(
-        cls, model: str, messages: list[dict[str, Any]], **params: Any
-    ) -> AsyncGenerator[str, None]:
-        """Give the one piece of the answer."""
-        yield "Mock"
-
-
-class Delay(msgspec.Struct, frozen=True):
-    """A step of a `Script` that waits."""
-
-    seconds: float
-
-
-Step: TypeAlias = str | Event | ToolCall | Usage | Delay | Exception
-
-
-class Script:
-    """A provider that plays its steps on every call, and remembers what it was asked.
-
-    A string is a piece of text, a `ToolCall` a whole call, a `Usage` what was used so far, an exception is raised, an
-    event is given as it is; a `Delay` waits, while the clocks of the call run. After the last step the answer ends with
-    *finish_reason*; `None` lets it stop without an end, as a broken provider would.
-    """
-
-    is_handler: Final = True
-
-    def __init__(
-        self, *steps: Step, name: str = "script", finish_reason: FinishReason | None = "stop", model: str = ""
-    ) -> None:
-        self.name = name
-        self.steps = steps
-        self.finish_reason: FinishReason | None = finish_reason
-        self.model = model
-        self.requests: list[ChatRequest] = []
-        """Every request so far."""
-        self.open = 0
-        """Calls under way: 0 again once each was finished, failed or closed."""
-
-    async def __call__(self, request: ChatRequest, call: Call) -> AsyncGenerator[Event, None]:
-        """Play the steps."""
-        self.requests.append(request)
-        self.open += 1
-        clock = Clock(call.timeout, self.name, request.model)
-        said = False
-        try:
-            yield Start(id="script-1", model=self.model or request.model, created=1, provider=self.name)
-            calls = 0
-            for step in self.steps:
-                if isinstance(step, Delay):
-                    with clock.scope(said=said):
-                        await anyio.sleep(step.seconds)
-                    clock.check()
-                elif isinstance(step, Exception):
-                    raise step
-                else:
-                    said = True
-                    yield _event(step, calls)
-                    calls += isinstance(step, ToolCall)
-            if self.finish_reason is not None:
-                yield End(self.finish_reason)
-        finally:
-            self.open -= 1
-
-
-def _event(step: str | Event | ToolCall | Usage, calls: int) -> Event:
-    if isinstance(step, str):
-        return TextDelta(step)
-    if isinstance(step, ToolCall):
-        return ToolCallDelta(call=calls, id=step.id, name=step.name, arguments=step.arguments, kind=step.kind)
-    return UsageUpdate(step) if isinstance(step, Usage) else step
-
-
-class Fault(msgspec.Struct, frozen=True):
-    """A way in which an `Upstream` misbehaves; made by the functions below."""
-
-    kind: Literal["status", "stall", "cut", "half_frame", "garbage", "error_inside", "huge"]
-    after: int = 0
-    """Frames, or bytes for `cut`, that are sent first; -1 for a stall before the status line."""
-    status: int = 200
-    headers: Mapping[str, str] = msgspec.field(default_factory=dict[str, str])
-    body: bytes = b""
-    content_type: str = "application/json"
-
-    @classmethod
-    def of_status(
-        cls,
-        status: int,
-        body: bytes | str | None = None,
-        *,
-        retry_after: str | None = None,
-        content_type: str = "",
-        headers: Mapping[str, str] | None = None,
-    ) -> Fault:
-        """Answer with an error status, and with an error body of OpenAI's shape unless *body* is given."""
-        if body is None:
-            body = msgspec.json.encode({"error": {"message": f"status {status}", "type": "test", "code": None}})
-        headers = {**(headers or {}), **({} if retry_after is None else {"retry-after": retry_after})}
-        data = body.encode() if isinstance(body, str) else body
-        return cls("status", status=status, headers=headers, body=data, content_type=content_type or "application/json")
-
-    @classmethod
-    def stall(cls, *, after: int = 0) -> Fault:
-        """Send *after* frames and then nothing, without closing; -1: not even a status line."""
-        return cls("stall", after)
-
-    @classmethod
-    def cut(cls, *, after: int) -> Fault:
-        """Drop the connection after *after* bytes of the body."""
-        return cls("cut", after)
-
-    @classmethod
-    def half_frame(cls, *, after: int = 1) -> Fault:
-        """Send *after* frames and half of the next, and end the body as if it were whole."""
-        return cls("half_frame", after)
-
-    @classmethod
-    def garbage(cls, *, after: int = 0) -> Fault:
-        """Send *after* frames and then bytes that are no frame."""
-        return cls("garbage", after)
-
-    @classmethod
-    def error_inside(cls, message: str = "overloaded", *, after: int = 0) -> Fault:
-        """Answer 200, send *after* frames, and then an error in the format's own shape."""
-        return cls("error_inside", after, body=message.encode())
-
-    @classmethod
-    def huge(cls, size: int) -> Fault:
-        """Answer 200 with a JSON object of *size* bytes."""
-        return cls("huge", size)
+__all__ = ["SeenRequest", "Upstream", "vector_of"]
 
 
 class SeenRequest(msgspec.Struct, frozen=True):
@@ -213,7 +44,10 @@ class SeenRequest(msgspec.Struct, frozen=True):
 
 Answer: TypeAlias = str | Completion | Iterable[Event] | Fault
 
+
 _USAGE = Usage(input_uncached=3, output_visible=2)
+
+
 _BLOCK = 64 * 1024
 
 

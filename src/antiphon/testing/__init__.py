@@ -1,0 +1,21 @@
+"""Doubles for tests, the package's own and yours: small real providers, and a real HTTP server that can misbehave.
+
+`ProviderMock`, `AsyncProviderMock` and `AsyncGeneratorProviderMock` say "Mock" in the three forms a provider may have.
+`Script` plays a list of steps. `Upstream` is an HTTP server on loopback that speaks a wire format's server side.
+"""
+
+from antiphon.testing.doubles import AsyncGeneratorProviderMock, AsyncProviderMock, Delay, ProviderMock, Script
+from antiphon.testing.faults import Fault
+from antiphon.testing.upstream import SeenRequest, Upstream, vector_of
+
+__all__ = [
+    "AsyncGeneratorProviderMock",
+    "AsyncProviderMock",
+    "Delay",
+    "Fault",
+    "ProviderMock",
+    "Script",
+    "SeenRequest",
+    "Upstream",
+    "vector_of",
+]
