@@ -15,7 +15,7 @@ import pytest
 
 from antiphon import AsyncClient, ChatCompletion, Client
 from antiphon.calls import core
-from antiphon.calls.core import Core, Model
+from antiphon.calls.core import Core
 from antiphon.calls.params import ChatParams, chat_request
 from antiphon.chat.events import End, Start, TextDelta, UnknownEvent, UsageUpdate
 from antiphon.chat.messages import Image, Message, Reasoning, Text
@@ -34,6 +34,7 @@ from antiphon.errors import (
 from antiphon.formats.openai_chat import OpenAIChat
 from antiphon.http.transport import Timeout
 from antiphon.providers.lookup import DEFAULT_MODEL
+from antiphon.providers.model_lists import Model
 from antiphon.sync import bridge
 from antiphon.testing import Fault, Script, Upstream
 

@@ -12,7 +12,7 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Any, Literal, Self, TypeAlias, Unpack, overload
 
-from antiphon.calls.core import Core, Model
+from antiphon.calls.core import Core
 from antiphon.calls.params import ChatParams, EmbeddingParams, Messages
 from antiphon.calls.preparation import Prepared
 from antiphon.calls.tool_loop import AsyncRunMethods, RunMethods
@@ -24,6 +24,7 @@ from antiphon.errors import StreamError
 from antiphon.http.tls import Certificate, Verify
 from antiphon.http.transport import Timeout, Transport
 from antiphon.providers.auth import Secret
+from antiphon.providers.model_lists import Model
 from antiphon.sync import bridge
 from antiphon.sync.bridge import Nested
 from antiphon.sync.streams import AsyncStepping, Stepping, Taking

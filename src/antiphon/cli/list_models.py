@@ -12,13 +12,13 @@ from typing import Any
 import click
 import msgspec
 
-from antiphon.calls.core import Model
 from antiphon.cli.answer import client_for
 from antiphon.cli.terminal import is_terminal, say, table, write_json
 from antiphon.providers import catalog
 from antiphon.providers.catalog import ProviderRow
 from antiphon.providers.local import download
 from antiphon.providers.lookup import DEFAULT_MODEL
+from antiphon.providers.model_lists import Model
 
 __all__ = ["list_models", "pull"]
 

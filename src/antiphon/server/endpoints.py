@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, TypeAlias
 
-from antiphon.calls.core import Model
 from antiphon.chat.embeddings import EmbeddingRequest
 from antiphon.chat.requests import ChatRequest
 from antiphon.errors import BadRequestError, NotFoundError
@@ -14,6 +13,7 @@ from antiphon.formats import json, read
 from antiphon.formats.codec import Dialect, TokenCounter
 from antiphon.formats.embeddings import EmbeddingDialect
 from antiphon.formats.listing import ListedModel
+from antiphon.providers.model_lists import Model
 from antiphon.server.chat import decoded
 from antiphon.server.exchange import Exchange, Receive, Scope, Send
 from antiphon.server.gateway import Gateway

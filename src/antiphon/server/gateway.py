@@ -8,13 +8,14 @@ from functools import partial
 
 import anyio
 
-from antiphon.calls.core import Core, Model
+from antiphon.calls.core import Core
 from antiphon.calls.preparation import Prepared
 from antiphon.chat.embeddings import EmbeddingRequest, Embeddings
 from antiphon.chat.requests import ChatRequest
 from antiphon.errors import BadRequestError
 from antiphon.http.transport import Transport
 from antiphon.providers.base import Handler
+from antiphon.providers.model_lists import Model
 from antiphon.server.error_replies import no_room, overloaded
 from antiphon.server.exchange import Exchange
 from antiphon.server.model_lists import ModelLists
