@@ -15,7 +15,7 @@ import pytest
 
 from antiphon import AsyncClient, ChatCompletion, Client
 from antiphon.calls import core
-from antiphon.calls.core import Core
+from antiphon.calls.core import ClientCore
 from antiphon.calls.params import ChatParams, chat_request
 from antiphon.chat.events import End, Start, TextDelta, UnknownEvent, UsageUpdate
 from antiphon.chat.messages import Image, Message, Reasoning, Text
@@ -625,7 +625,7 @@ def test_no_keys_no_models() -> None:
 
 def test_a_core_that_was_never_used() -> None:
     """A core can be made of nothing, and closed without having been used."""
-    bridge.run(Core().aclose)
+    bridge.run(ClientCore().aclose)
 
 
 def test_a_second_start() -> None:

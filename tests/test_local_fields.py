@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from antiphon.calls.core import Core
+from antiphon.calls.core import ClientCore
 from antiphon.chat.embeddings import EmbeddingRequest
 from antiphon.chat.events import UsageUpdate
 from antiphon.chat.messages import Message, Opaque, Text
@@ -163,7 +163,7 @@ def test_a_server_has_models_of_its_own() -> None:
     config = Config()
     gateway = Gateway(config, HTTPTransport())
     theirs, _ = gateway.core.find("local/smollm2-135m-instruct")
-    mine, _ = Core().find("local/smollm2-135m-instruct")
+    mine, _ = ClientCore().find("local/smollm2-135m-instruct")
     assert isinstance(theirs, LocalModel)
     assert isinstance(mine, LocalModel)
     assert isinstance(theirs._engine, IsolatedEngine)

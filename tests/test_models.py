@@ -10,7 +10,7 @@ import pytest
 
 import antiphon
 from antiphon import models
-from antiphon.calls.core import Core
+from antiphon.calls.core import ClientCore
 from antiphon.providers import catalog
 from antiphon.providers.local.model import DEFAULT_NAME, LocalModel
 
@@ -27,7 +27,7 @@ def test_default(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_default_is_the_model_in_this_process() -> None:
     """The default is answered by the local model, by the name that it has there."""
-    handler, name = Core()._resolver.find(models.default)
+    handler, name = ClientCore()._resolver.find(models.default)
     assert isinstance(handler, LocalModel)
     assert (handler.model, name) == (DEFAULT_NAME, DEFAULT_NAME)
     assert catalog.find_provider("local")

@@ -5,25 +5,25 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable
 from typing import Any, Literal, Unpack, overload
 
-from antiphon.calls.core import Core
+from antiphon.calls.core import ClientCore
 from antiphon.calls.params import ChatParams, Messages
-from antiphon.calls.preparation import Prepared
+from antiphon.calls.preparation import PreparedCall
 from antiphon.sync import bridge
 
 __all__ = ["ChatCompletion"]
 
-_core: Core | None = None
+_core: ClientCore | None = None
 
 
-def _prepare(messages: Messages, model: str, provider: Any, params: ChatParams, *, stream: bool) -> Prepared:
+def _prepare(messages: Messages, model: str, provider: Any, params: ChatParams, *, stream: bool) -> PreparedCall:
     """Check a call; the connections behind it are made on the first one and live as long as the process."""
     global _core
     if _core is None:
-        _core = Core()
+        _core = ClientCore()
     return _core.prepare(messages, model, params, provider, stream=stream)
 
 
-async def _text(prepared: Prepared) -> str:
+async def _text(prepared: PreparedCall) -> str:
     return (await prepared.complete()).content or ""
 
 

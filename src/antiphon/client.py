@@ -12,9 +12,9 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Any, Literal, Self, TypeAlias, Unpack, overload
 
-from antiphon.calls.core import Core
+from antiphon.calls.core import ClientCore
 from antiphon.calls.params import ChatParams, EmbeddingParams, Messages
-from antiphon.calls.preparation import Prepared
+from antiphon.calls.preparation import PreparedCall
 from antiphon.calls.tool_loop import AsyncRunMethods, RunMethods
 from antiphon.calls.typed_answers import AsyncParseMethods, ParseMethods
 from antiphon.chat.answers import Completion, CompletionChunk
@@ -79,7 +79,7 @@ _Step: TypeAlias = tuple[Event, list[CompletionChunk]]
 class _Accumulation(Taking[_Step, CompletionChunk]):
     """What an accumulating stream knows, in either world."""
 
-    _prepared: Prepared
+    _prepared: PreparedCall
     _folder: Folder
 
     @property
@@ -114,7 +114,7 @@ class _Accumulation(Taking[_Step, CompletionChunk]):
 class CompletionStream(_Accumulation, Stepping[_Step, CompletionChunk]):
     """The chunks of one answer, put together on the way; use it in a `with` block."""
 
-    def __init__(self, prepared: Prepared, nested: Nested | None) -> None:
+    def __init__(self, prepared: PreparedCall, nested: Nested | None) -> None:
         super().__init__(prepared.steps, nested)
         self._prepared, self._folder = prepared, Folder()
 
@@ -139,7 +139,7 @@ class CompletionStream(_Accumulation, Stepping[_Step, CompletionChunk]):
 class AsyncCompletionStream(_Accumulation, AsyncStepping[_Step, CompletionChunk]):
     """The chunks of one answer, put together on the way; use it in an `async with` block."""
 
-    def __init__(self, prepared: Prepared) -> None:
+    def __init__(self, prepared: PreparedCall) -> None:
         super().__init__(prepared.steps())
         self._prepared, self._folder = prepared, Folder()
 
@@ -197,7 +197,7 @@ class AsyncClient:
         verify: Verify = True,
         cert: Certificate | None = None,
     ) -> None:
-        self._core = Core(provider, api_key, base_url, timeout, transport, strict, verify=verify, cert=cert)
+        self._core = ClientCore(provider, api_key, base_url, timeout, transport, strict, verify=verify, cert=cert)
         self.chat = _AsyncChat(self._core)
         self.embeddings = _AsyncEmbeddings(self._core)
         self.models = _AsyncModels(self._core)
@@ -220,12 +220,12 @@ class AsyncClient:
 
 
 class _AsyncChat:
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: ClientCore) -> None:
         self.completions = _AsyncCompletions(core)
 
 
 class _AsyncCompletions(AsyncRunMethods, AsyncParseMethods):
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: ClientCore) -> None:
         self._core = core
 
     @overload
@@ -276,7 +276,7 @@ class _AsyncCompletions(AsyncRunMethods, AsyncParseMethods):
 
 
 class _AsyncEmbeddings:
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: ClientCore) -> None:
         self._core = core
 
     async def create(
@@ -297,7 +297,7 @@ class _AsyncEmbeddings:
 
 
 class _AsyncModels:
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: ClientCore) -> None:
         self._core = core
 
     async def list(self) -> list[Model]:
@@ -328,7 +328,7 @@ class Client:
         cert: Certificate | None = None,
         nested: Nested | None = None,
     ) -> None:
-        self._core = Core(provider, api_key, base_url, timeout, transport, strict, verify=verify, cert=cert)
+        self._core = ClientCore(provider, api_key, base_url, timeout, transport, strict, verify=verify, cert=cert)
         self._nested: Nested | None = nested
         self.chat = _Chat(self._core, nested)
         self.embeddings = _Embeddings(self._core, nested)
@@ -349,12 +349,12 @@ class Client:
 
 
 class _Chat:
-    def __init__(self, core: Core, nested: Nested | None) -> None:
+    def __init__(self, core: ClientCore, nested: Nested | None) -> None:
         self.completions = _Completions(core, nested)
 
 
 class _Completions(RunMethods, ParseMethods):
-    def __init__(self, core: Core, nested: Nested | None) -> None:
+    def __init__(self, core: ClientCore, nested: Nested | None) -> None:
         self._core = core
         self._nested: Nested | None = nested
 
@@ -403,7 +403,7 @@ class _Completions(RunMethods, ParseMethods):
 
 
 class _Embeddings:
-    def __init__(self, core: Core, nested: Nested | None) -> None:
+    def __init__(self, core: ClientCore, nested: Nested | None) -> None:
         self._core = core
         self._nested: Nested | None = nested
 
@@ -413,7 +413,7 @@ class _Embeddings:
 
 
 class _Models:
-    def __init__(self, core: Core, nested: Nested | None) -> None:
+    def __init__(self, core: ClientCore, nested: Nested | None) -> None:
         self._core = core
         self._nested: Nested | None = nested
 

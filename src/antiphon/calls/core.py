@@ -12,7 +12,7 @@ import msgspec
 
 from antiphon.calls.observer import logged
 from antiphon.calls.params import ChatParams, EmbeddingParams, Messages, chat_request, unknown_parameter
-from antiphon.calls.preparation import Prepared
+from antiphon.calls.preparation import PreparedCall
 from antiphon.chat.embeddings import EmbeddingRequest, Embeddings
 from antiphon.chat.requests import ChatRequest
 from antiphon.errors import AntiphonError, BadRequestError
@@ -27,13 +27,13 @@ from antiphon.providers.lookup import Names, Resolver
 from antiphon.providers.model_lists import LIST_SECONDS, Model, Source, in_order, listed, sources
 from antiphon.sync.blocking import in_thread
 
-__all__ = ["Core"]
+__all__ = ["ClientCore"]
 
 
 logger = logging.getLogger("antiphon")
 
 
-class Core:
+class ClientCore:
     """Everything a client does, once, in async code."""
 
     def __init__(
@@ -62,7 +62,7 @@ class Core:
 
     def prepare(
         self, messages: Messages, model: str, params: ChatParams, provider: Any = None, *, stream: bool
-    ) -> Prepared:
+    ) -> PreparedCall:
         """Check everything that can be checked before anything runs."""
         handler, name = self._resolver.find(model, provider)
         format = handler.codec.name if isinstance(handler, Endpoint) else NAME
@@ -71,7 +71,7 @@ class Core:
         tags = params.get("think_tags")
         if tags is None:
             tags = isinstance(handler, Endpoint) and handler.think_tags
-        return Prepared(handler, request, call, separate_usage=bool(request.include_usage), think_tags=tags)
+        return PreparedCall(handler, request, call, separate_usage=bool(request.include_usage), think_tags=tags)
 
     def find(self, model: str, *, exact_for: str | None = None) -> tuple[Handler, str]:
         """Return who answers for *model*, and its name there; see `Resolver.find`.
@@ -88,7 +88,7 @@ class Core:
         format: str,
         headers: dict[str, str] | None = None,
         found: tuple[Handler, str] | None = None,
-    ) -> Prepared:
+    ) -> PreparedCall:
         """Prepare a request that came in *format*.
 
         A provider of the same format is heard to the letter, so that its answer can be passed on as it was: a whole
@@ -106,7 +106,7 @@ class Core:
         if isinstance(handler, Endpoint) and handler.codec.name == format and not request.stream and not tags:
             call.body = []
         request = request.but(model=name)
-        return Prepared(handler, request, call, separate_usage=bool(request.include_usage), think_tags=tags)
+        return PreparedCall(handler, request, call, separate_usage=bool(request.include_usage), think_tags=tags)
 
     def _call(self, params: ChatParams | EmbeddingParams) -> Call:
         timeout, strict = params.get("timeout"), params.get("strict")
@@ -124,7 +124,7 @@ class Core:
         """
         return await self.count(self.prepare(messages, model, params, stream=False))
 
-    async def count(self, prepared: Prepared) -> int:
+    async def count(self, prepared: PreparedCall) -> int:
         """Ask the provider of a call how many input tokens its request has.
 
         Raises:

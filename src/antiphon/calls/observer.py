@@ -13,12 +13,12 @@ from antiphon.chat.events import End, Event, Start, UnknownEvent, UsageUpdate
 from antiphon.chat.usage import Usage
 from antiphon.errors import StreamError
 
-__all__ = ["Watch", "logged"]
+__all__ = ["CallObserver", "logged"]
 
 logger = logging.getLogger("antiphon")
 
 
-class Watch:
+class CallObserver:
     """Sees every event of one call: holds the provider to ending its answer, and logs one line when it is over.
 
     The line says who answered, how long it took and what it used: never a prompt, an answer or a key.
@@ -46,7 +46,7 @@ class Watch:
         if logger.isEnabledFor(logging.INFO):
             self._log("ok" if kind is None else self._outcome(kind))
 
-    def see(self, event: Event) -> None:
+    def observe(self, event: Event) -> None:
         """Take note of the next event.
 
         Raises:
@@ -63,7 +63,7 @@ class Watch:
         elif self.silent and kind is not Start and kind is not UnknownEvent:
             self.silent = False
 
-    def over(self) -> None:
+    def check_complete(self) -> None:
         """Take note that no event follows.
 
         Raises:

@@ -7,7 +7,7 @@ from contextlib import aclosing
 
 import msgspec
 
-from antiphon.calls.observer import Watch
+from antiphon.calls.observer import CallObserver
 from antiphon.chat.answers import Completion, CompletionChunk
 from antiphon.chat.chunks import Chunker
 from antiphon.chat.events import Event, Folder, TextDelta
@@ -17,10 +17,10 @@ from antiphon.errors import StreamError
 from antiphon.providers.base import Call, Handler
 from antiphon.providers.http import Endpoint
 
-__all__ = ["Prepared"]
+__all__ = ["PreparedCall"]
 
 
-class Prepared:
+class PreparedCall:
     """One call, ready to run, once."""
 
     def __init__(
@@ -31,7 +31,7 @@ class Prepared:
         self.call = call
         self.separate_usage = separate_usage
         self.think_tags: ThinkTags = think_tags
-        self.watch = Watch(handler.name, request.model)
+        self.watch = CallObserver(handler.name, request.model)
 
     @property
     def format(self) -> str | None:
@@ -44,9 +44,9 @@ class Prepared:
             async with aclosing(self._events()) as events:
                 async for event in events:
                     if watch.silent or type(event) is not TextDelta:  # more text tells it nothing
-                        watch.see(event)
+                        watch.observe(event)
                     yield event
-            watch.over()
+            watch.check_complete()
 
     async def complete(self) -> Completion:
         """Run it and return the whole answer.
@@ -59,9 +59,9 @@ class Prepared:
             with self._watched() as watch:
                 async with aclosing(self._events()) as events:
                     async for event in events:
-                        watch.see(event)
+                        watch.observe(event)
                         folder.add(event)
-                watch.over()
+                watch.check_complete()
         except StreamError as error:
             error.received = self.folded(folder)
             raise
@@ -81,10 +81,10 @@ class Prepared:
             async with aclosing(self._events()) as events:
                 async for event in events:
                     if watch.silent or type(event) is not TextDelta:  # more text tells it nothing
-                        watch.see(event)
+                        watch.observe(event)
                     for chunk in chunker.feed(event):
                         yield chunk
-            watch.over()
+            watch.check_complete()
 
     async def steps(self) -> AsyncGenerator[tuple[Event, list[CompletionChunk]], None]:
         """Run it and give each event with the chunks it makes, for who puts the answer together on the way."""
@@ -92,23 +92,23 @@ class Prepared:
         with self._watched() as watch:
             async with aclosing(self._events()) as events:
                 async for event in events:
-                    watch.see(event)
+                    watch.observe(event)
                     yield event, chunker.feed(event)
-            watch.over()
+            watch.check_complete()
 
     async def text(self) -> AsyncGenerator[str, None]:
         """Run it and give the text of the first choice in pieces."""
         with self._watched() as watch:
             async with aclosing(self._events()) as events:
                 async for event in events:
-                    watch.see(event)
+                    watch.observe(event)
                     if type(event) is TextDelta and event.choice == 0 and event.text:
                         yield event.text
-            watch.over()
+            watch.check_complete()
 
-    def _watched(self) -> Watch:
+    def _watched(self) -> CallObserver:
         """Return who sees the events of one run; a round of a loop is one of several."""
-        self.watch = Watch(self.handler.name, self.request.model)
+        self.watch = CallObserver(self.handler.name, self.request.model)
         return self.watch
 
     def _events(self) -> AsyncGenerator[Event, None]:

@@ -24,9 +24,9 @@ from typing import Any, Literal, TypeAlias, Unpack, cast, overload
 import anyio
 import msgspec
 
-from antiphon.calls.core import Core
+from antiphon.calls.core import ClientCore
 from antiphon.calls.params import Messages, RunParams
-from antiphon.calls.preparation import Prepared
+from antiphon.calls.preparation import PreparedCall
 from antiphon.calls.tools import AnyTool, FunctionTool, result_content
 from antiphon.chat.answers import Completion, CompletionChunk
 from antiphon.chat.events import Event, Folder
@@ -81,14 +81,14 @@ def _added(usages: Sequence[Usage]) -> Usage:
     return Usage(**total)
 
 
-_Step: TypeAlias = tuple[Event | Prepared | RunResult, list[CompletionChunk]]
+_Step: TypeAlias = tuple[Event | PreparedCall | RunResult, list[CompletionChunk]]
 """Of a streamed run: an event with its chunks, or by itself a round that begins or the state after one."""
 
 
 class ToolLoop:
     """One run, in async code; used once, whole or streamed."""
 
-    def __init__(self, prepared: Prepared, tools: Sequence[AnyTool], max_rounds: int) -> None:
+    def __init__(self, prepared: PreparedCall, tools: Sequence[AnyTool], max_rounds: int) -> None:
         self._next = prepared
         self._tools = _by_name(tools)
         self._max_rounds = max_rounds
@@ -187,7 +187,7 @@ def _debugging() -> bool:
     return logger.isEnabledFor(logging.DEBUG)
 
 
-def _following(prepared: Prepared, messages: tuple[Message, ...], *, free: bool) -> Prepared:
+def _following(prepared: PreparedCall, messages: tuple[Message, ...], *, free: bool) -> PreparedCall:
     """Return the next round's call: as the last one, with a receipt of its own."""
     request = prepared.request.but(messages=messages)
     if free and request.tool_choice not in (None, "auto", "none"):
@@ -213,7 +213,7 @@ def _by_name(tools: Sequence[AnyTool]) -> dict[str, FunctionTool[..., Any]]:
 
 
 def _begin(
-    core: Core,
+    core: ClientCore,
     messages: Messages,
     model: str,
     tools: Sequence[AnyTool],
@@ -238,7 +238,7 @@ class _Progress:
     """What a stream over all rounds knows, in either world."""
 
     _done: RunResult
-    _round: Prepared | None = None
+    _round: PreparedCall | None = None
     _folder: Folder
     _waiting: list[CompletionChunk]
 
@@ -254,7 +254,7 @@ class _Progress:
         fact, chunks = step
         if isinstance(fact, RunResult):
             self._done, self._round = fact, None
-        elif isinstance(fact, Prepared):
+        elif isinstance(fact, PreparedCall):
             self._round, self._folder = fact, Folder()
         else:
             self._folder.add(fact)
@@ -307,7 +307,7 @@ class AsyncRunStream(_Progress, AsyncStepping[_Step, CompletionChunk]):
 class AsyncRunMethods:
     """`run` of the async client."""
 
-    _core: Core
+    _core: ClientCore
 
     @overload
     def run(
@@ -377,7 +377,7 @@ class AsyncRunMethods:
 class RunMethods:
     """`run` of the blocking client."""
 
-    _core: Core
+    _core: ClientCore
     _nested: Nested | None
 
     @overload

@@ -19,10 +19,10 @@ from typing import Any, Generic, Literal, NamedTuple, TypeVar, Unpack, cast, get
 
 import msgspec
 
-from antiphon.calls.core import Core
+from antiphon.calls.core import ClientCore
 from antiphon.calls.params import ChatParams, Messages, ParseParams
 from antiphon.calls.partial_json import NOTHING, PartialJSON
-from antiphon.calls.preparation import Prepared
+from antiphon.calls.preparation import PreparedCall
 from antiphon.calls.schema import Misfit, closed, json_schema, reader
 from antiphon.chat.answers import Completion
 from antiphon.chat.events import Folder, TextDelta
@@ -159,7 +159,7 @@ class _Partial(NamedTuple):
 class _Parsing(Generic[T]):
     """One call of `parse`, in async code; used once, whole or streamed."""
 
-    def __init__(self, prepared: Prepared, answer: AnswerType[T]) -> None:
+    def __init__(self, prepared: PreparedCall, answer: AnswerType[T]) -> None:
         format, handler = answer.format, prepared.handler
         if isinstance(handler, Endpoint) and not handler.codec.name.startswith("openai-"):
             # A name, and the word for being strict, are OpenAI's; the others hold to a schema anyway.
@@ -239,7 +239,7 @@ class AsyncParseStream(_Growth[T], AsyncStepping[_Partial | ParsedCompletion[T],
 
 
 def _begin(
-    core: Core, messages: Messages, model: str, response_format: type[T], params: ParseParams, stream: bool
+    core: ClientCore, messages: Messages, model: str, response_format: type[T], params: ParseParams, stream: bool
 ) -> _Parsing[T]:
     """Check everything that can be checked before anything runs."""
     prepared = core.prepare(messages, model, cast(ChatParams, params), stream=stream)
@@ -259,7 +259,7 @@ def _known(type_: Any) -> AnswerType[Any]:
 class AsyncParseMethods:
     """`parse` of the async client."""
 
-    _core: Core
+    _core: ClientCore
 
     @overload
     def parse(
@@ -347,7 +347,7 @@ class AsyncParseMethods:
 class ParseMethods:
     """`parse` of the blocking client."""
 
-    _core: Core
+    _core: ClientCore
     _nested: Nested | None
 
     @overload

@@ -7,7 +7,7 @@ from contextlib import aclosing
 from functools import partial
 from typing import Any, TypeVar
 
-from antiphon.calls.preparation import Prepared
+from antiphon.calls.preparation import PreparedCall
 from antiphon.chat.answers import REQUEST_IDS
 from antiphon.chat.events import End, fold
 from antiphon.chat.messages import Opaque, Part
@@ -128,7 +128,7 @@ def _is_reference(part: Part) -> bool:
 class _Answer:
     """The answer to one request, as it is written."""
 
-    def __init__(self, exchange: Exchange, prepared: Prepared, dialect: Dialect, request: ChatRequest) -> None:
+    def __init__(self, exchange: Exchange, prepared: PreparedCall, dialect: Dialect, request: ChatRequest) -> None:
         self._exchange = exchange
         self._prepared = prepared
         self._dialect = dialect

@@ -8,8 +8,8 @@ from functools import partial
 
 import anyio
 
-from antiphon.calls.core import Core
-from antiphon.calls.preparation import Prepared
+from antiphon.calls.core import ClientCore
+from antiphon.calls.preparation import PreparedCall
 from antiphon.chat.embeddings import EmbeddingRequest, Embeddings
 from antiphon.chat.requests import ChatRequest
 from antiphon.errors import BadRequestError
@@ -42,7 +42,7 @@ class Gateway:
 
     def __init__(self, config: Config, transport: Transport, *, lists: ModelLists | None = None) -> None:
         self.config = config
-        self.core = Core(
+        self.core = ClientCore(
             transport=transport,
             timeout=config.timeouts.clocks(),
             strict=config.server.strict,
@@ -67,7 +67,7 @@ class Gateway:
         """
         return _Turn(self._room, self.bodies, self.config.limits, exchange)
 
-    async def route(self, request: ChatRequest, exchange: Exchange, format: str) -> Prepared:
+    async def route(self, request: ChatRequest, exchange: Exchange, format: str) -> PreparedCall:
         """Find who answers *request*, which came in *format*."""
         found = await self._look_up(exchange, request.model, exact_for=format if request.stream else None)
         headers = {name: value for name in _FORWARDED.get(format, ()) if (value := exchange.header(name.encode()))}

@@ -18,7 +18,7 @@ from collections.abc import Hashable, Sequence
 
 import anyio
 
-from antiphon.calls.core import Core
+from antiphon.calls.core import ClientCore
 from antiphon.errors import AntiphonError
 from antiphon.http.transport import Timeout
 from antiphon.providers.model_lists import LIST_SECONDS, Model, Source, in_order
@@ -55,7 +55,7 @@ class ModelLists:
         earlier: The lists of the settings before.
     """
 
-    def __init__(self, core: Core, timeout: Timeout, earlier: ModelLists | None = None) -> None:
+    def __init__(self, core: ClientCore, timeout: Timeout, earlier: ModelLists | None = None) -> None:
         self._core = core
         self._timeout = timeout
         self._kept: dict[Hashable, _Kept] = {} if earlier is None else earlier._kept
