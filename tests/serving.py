@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import msgspec
 
-from antiphon.providers.lookup import Names
+from antiphon.providers.lookup import ProviderNames
 from antiphon.server import run
 from antiphon.server.application import Application
 from antiphon.server.exchange import Exchange
@@ -67,6 +67,6 @@ class Serving:
         self._thread.join()
 
 
-def names(**providers: Any) -> Names:
+def names(**providers: Any) -> ProviderNames:
     """Return names with these providers, and no files of local models."""
-    return Names(providers=providers, files=())
+    return ProviderNames(providers=providers, files=())

@@ -17,8 +17,8 @@ from antiphon.http.transport import Timeout
 from antiphon.providers import catalog
 from antiphon.providers.auth import Secret
 from antiphon.providers.catalog import ProviderRow, Quirks
-from antiphon.providers.function import Provider
-from antiphon.providers.lookup import Resolver
+from antiphon.providers.function import FunctionProvider
+from antiphon.providers.lookup import ProviderLookup
 from antiphon.settings.config import Config, Limits, ServerSettings, Timeouts, config_path, load, user_path
 from antiphon.settings.keys import new_key, stored_form
 from antiphon.settings.providers import FIELDS
@@ -361,7 +361,7 @@ def test_a_provider_of_ones_own(write: Write, monkeypatch: pytest.MonkeyPatch) -
     assert config.origins["providers.mine-1.base_url"] == f"{path}:4"
     monkeypatch.setenv("MINE_KEY", CANARY)
     assert config.names.key(row(config, "mine-1")) == Secret(CANARY)
-    found = Resolver(NoTransport(), names=config.names)
+    found = ProviderLookup(NoTransport(), names=config.names)
     assert found.find("Mine_1/x")[1] == "x"
     assert found.find("", "mine_1")[1] == "best"
 
@@ -500,9 +500,9 @@ def test_an_imported_provider(module: str, write: Write) -> None:
     )
     config = load(write(text))
     mine = config.names.provider("mine")
-    assert isinstance(mine, Provider)
+    assert isinstance(mine, FunctionProvider)
     assert mine.target is sys.modules[module].answer
-    assert isinstance(config.names.provider("inner"), Provider)
+    assert isinstance(config.names.provider("inner"), FunctionProvider)
     assert (row(config, "row").id, row(config, "row").name) == ("row", "Row")
 
 
@@ -605,7 +605,7 @@ def test_aliases(write: Write, tmp_path: Path) -> None:
     assert config.names.split("claude-5") == ("anthropic", "claude-5")
     assert config.names.files == {str(model)}
     assert config.origins["aliases.claude-*"] == f"{path}:6"
-    assert Resolver(NoTransport(), names=config.names).find("")[1] == str(model)
+    assert ProviderLookup(NoTransport(), names=config.names).find("")[1] == str(model)
 
 
 def test_a_file_as_the_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,7 +35,7 @@ from antiphon.http.exchange import HTTPTransport
 from antiphon.http.transport import Timeout
 from antiphon.providers.auth import Secret, bearer, no_auth
 from antiphon.providers.base import Call
-from antiphon.providers.http import Endpoint
+from antiphon.providers.http import HTTPProvider
 from antiphon.testing import Fault, Upstream
 
 KEY = "sk-canary-0123456789abcdef"
@@ -131,10 +131,10 @@ class Scripted:
         """Do nothing."""
 
 
-def endpoint(transport: Any, key: str | None = KEY, codec: OpenAIChat | None = None, **options: Any) -> Endpoint:
+def endpoint(transport: Any, key: str | None = KEY, codec: OpenAIChat | None = None, **options: Any) -> HTTPProvider:
     """An endpoint named "p" at http://localhost/v1."""
     secret = Secret(key) if key else None
-    return Endpoint(
+    return HTTPProvider(
         "p",
         codec or OpenAIChat(),
         "http://localhost/v1/",
@@ -145,7 +145,7 @@ def endpoint(transport: Any, key: str | None = KEY, codec: OpenAIChat | None = N
     )
 
 
-async def play(made: Endpoint, request: ChatRequest = REQUEST, call: Call | None = None) -> list[Event]:
+async def play(made: HTTPProvider, request: ChatRequest = REQUEST, call: Call | None = None) -> list[Event]:
     """All events of one call."""
     async with aclosing(made(request, call or Call())) as events:
         return [event async for event in events]
@@ -608,6 +608,6 @@ async def test_the_key_is_no_local_variable() -> None:
 @pytest.mark.anyio
 async def test_names_that_lead_to_another_path_are_refused(codec: Codec, name: str) -> None:
     """No format sends a name that any server before the provider could take for a way up, quoted or not."""
-    endpoint = Endpoint("up", codec, "http://up.example", auth=no_auth, transport=HTTPTransport())
+    endpoint = HTTPProvider("up", codec, "http://up.example", auth=no_auth, transport=HTTPTransport())
     with pytest.raises(BadRequestError, match="between slashes"):
         await anext(endpoint(ChatRequest(name, (Message.user("Hi"),)), Call()))

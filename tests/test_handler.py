@@ -38,7 +38,7 @@ from antiphon.chat.usage import Usage
 from antiphon.errors import APITimeoutError, StreamError
 from antiphon.http.transport import Timeout
 from antiphon.providers.base import Call
-from antiphon.providers.function import Provider, as_handler, provider
+from antiphon.providers.function import FunctionProvider, as_handler, provider
 
 PATIENCE = 30.0  # seconds until a test that waits in vain fails
 SOON = 0.02  # seconds, for clocks that are to run out
@@ -262,7 +262,7 @@ async def test_events_of_a_plain_provider() -> None:
         (Instance(), "Instance"),
         (functools.partial(functools.partial(function, x=1), y=2), "function"),
         (type("Named", (Instance,), {"name": "my-models"}), "my-models"),
-        (Provider(function, name="given"), "given"),
+        (FunctionProvider(function, name="given"), "given"),
         (provider(function), "function"),
         (provider(name="given")(function), "given"),
     ],
@@ -408,7 +408,7 @@ async def test_pieces_of_none_are_passed_over() -> None:
 async def test_silence_is_an_error(target: Any) -> None:
     """A provider that says nothing at all fails, rather than giving an empty answer."""
     with pytest.raises(StreamError, match="said nothing at all") as caught:
-        await play(Provider(target, name="mute"))
+        await play(FunctionProvider(target, name="mute"))
     assert ("mute", "m") == (caught.value.provider, caught.value.model)
 
 
@@ -418,7 +418,7 @@ async def test_silence_is_an_error(target: Any) -> None:
 async def test_wrong_types(wrong: object, kind: str, wrap: Callable[[Any], Any]) -> None:
     """A piece of another type is a TypeError that says what it was and what may be given."""
     with pytest.raises(TypeError, match=f"'odd' gave a {kind}; it may return or yield str, events"):
-        await play(Provider(lambda request: wrap(wrong), name="odd"))
+        await play(FunctionProvider(lambda request: wrap(wrong), name="odd"))
 
 
 @pytest.mark.parametrize("target", [object(), 3, "openai", type("Empty", (), {}), {"create": function}])
@@ -430,7 +430,7 @@ def test_not_a_provider(target: Any) -> None:
 
 def test_a_handler_is_taken_as_it_is() -> None:
     """Handlers are not wrapped again."""
-    made = Provider(function)
+    made = FunctionProvider(function)
     assert as_handler(made) is made
 
 
@@ -902,7 +902,7 @@ async def test_a_provider_that_never_answers(kind: str, clock: str, stuck: Stuck
     }[kind]
     timeout = Timeout(**{"first_token": None, "idle": None, "total": None, clock: SOON})
     with pytest.raises(APITimeoutError, match=f"within 0.02 s \\(the {clock} clock\\)") as caught:
-        await play(Provider(target, name="slow"), REQUEST, Call(timeout=timeout))
+        await play(FunctionProvider(target, name="slow"), REQUEST, Call(timeout=timeout))
     assert ("slow", "m") == (caught.value.provider, caught.value.model)
     assert caught.value.retryable
 

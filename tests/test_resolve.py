@@ -18,10 +18,10 @@ from antiphon.http.exchange import HTTPTransport
 from antiphon.providers import catalog
 from antiphon.providers.auth import Secret
 from antiphon.providers.catalog import ProviderRow
-from antiphon.providers.function import Provider
-from antiphon.providers.http import Endpoint
+from antiphon.providers.function import FunctionProvider
+from antiphon.providers.http import HTTPProvider
 from antiphon.providers.local.model import DEFAULT_NAME
-from antiphon.providers.lookup import DEFAULT_MODEL, Names, Resolver, default_model
+from antiphon.providers.lookup import DEFAULT_MODEL, ProviderLookup, ProviderNames, default_model
 from antiphon.testing import Fault, ProviderMock, Script, SeenRequest, Upstream
 
 KEY = "sk-canary-0123456789abcdef"
@@ -39,9 +39,9 @@ class NoTransport:
         """Do nothing."""
 
 
-def resolver(**options: Any) -> Resolver:
+def resolver(**options: Any) -> ProviderLookup:
     """A resolver that can send nothing."""
-    return Resolver(NoTransport(), **options)
+    return ProviderLookup(NoTransport(), **options)
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def seen(upstream: Upstream) -> SeenRequest:
 def test_a_provider_of_your_own() -> None:
     """A provider that is not a name gets the model's name as it is, slash and all."""
     handler, model = resolver(provider=ProviderMock).find("openai/gpt-5")
-    assert isinstance(handler, Provider)
+    assert isinstance(handler, FunctionProvider)
     assert handler.target is ProviderMock
     assert model == "openai/gpt-5"
 
@@ -356,7 +356,7 @@ def test_endpoints_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     one, two = found.find("openai/a")[0], found.find("openai/b")[0]
     assert one is two
-    assert isinstance(one, Endpoint)
+    assert isinstance(one, HTTPProvider)
     assert repr(one) == "Endpoint('openai', 'https://api.openai.com/v1')"
     assert KEY not in repr(vars(found))
     assert KEY not in repr(vars(one))
@@ -397,7 +397,7 @@ def test_only(monkeypatch: pytest.MonkeyPatch) -> None:
     assert resolver().only() is None
     script = Script()
     assert resolver(provider=script).only() is script
-    assert isinstance(resolver(base_url="http://localhost/v1").only(), Endpoint)
+    assert isinstance(resolver(base_url="http://localhost/v1").only(), HTTPProvider)
     with pytest.raises(MissingAPIKeyError):
         resolver(provider="openai").only()
 
@@ -419,9 +419,9 @@ def test_a_model_that_is_no_name() -> None:
 # --- names that go before the catalog's
 
 
-def named(**names: Any) -> Resolver:
+def named(**names: Any) -> ProviderLookup:
     """A resolver with names of its own, that can send nothing."""
-    return resolver(names=Names(**names))
+    return resolver(names=ProviderNames(**names))
 
 
 ALIASES = {
@@ -527,14 +527,14 @@ def test_keys_of_these_names(upstream: Upstream, monkeypatch: pytest.MonkeyPatch
     """A key of these names goes before the environment's, and after the one of the call."""
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     monkeypatch.setenv("GROQ_API_KEY", KEY)
-    names = Names(keys={"openai": Secret(OTHER)})
+    names = ProviderNames(keys={"openai": Secret(OTHER)})
     rows = {name: catalog.find_provider(name) for name in ("openai", "groq", "mistral")}
     assert all(isinstance(row, ProviderRow) for row in rows.values())
     keys: Any = {name: names.key(row) for name, row in rows.items() if isinstance(row, ProviderRow)}
     assert keys == {"openai": Secret(OTHER), "groq": Secret(KEY), "mistral": None}
     made = resolver(names=names)
     one = made.find("openai/m")[0]
-    assert isinstance(one, Endpoint)
+    assert isinstance(one, HTTPProvider)
     assert one is not resolver(names=names, api_key=KEY).find("openai/m")[0]
     assert KEY not in repr(vars(made))
     assert OTHER not in repr(names)
@@ -543,8 +543,8 @@ def test_keys_of_these_names(upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 def test_a_row_with_a_key_of_these_names(upstream: Upstream) -> None:
     """A row that names no variable takes the key that these names have for it."""
     row = ProviderRow(id="mine", name="Mine", codec="openai-chat", base_url=upstream.base_url)
-    names = Names(providers={"mine": row}, keys={"mine": Secret(OTHER)})
-    handler, model = Resolver(HTTPTransport(), names=names).find("mine/m")
+    names = ProviderNames(providers={"mine": row}, keys={"mine": Secret(OTHER)})
+    handler, model = ProviderLookup(HTTPTransport(), names=names).find("mine/m")
     assert ChatCompletion.create(model, "hi", handler) == "Hello there"
     assert seen(upstream).headers["authorization"] == f"Bearer {OTHER}"
 
@@ -573,7 +573,7 @@ def test_files_that_may_be_named() -> None:
 
 def exact(handler: Any) -> bool:
     """Whether the answers of an endpoint remember how they were written."""
-    assert isinstance(handler, Endpoint)
+    assert isinstance(handler, HTTPProvider)
     assert isinstance(handler.codec, OpenAIChat)
     return handler.codec.exact
 

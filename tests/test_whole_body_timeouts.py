@@ -27,7 +27,7 @@ from antiphon.http.exchange import HTTPTransport
 from antiphon.http.transport import Timeout
 from antiphon.providers.auth import no_auth
 from antiphon.providers.base import Call
-from antiphon.providers.http import Endpoint
+from antiphon.providers.http import HTTPProvider
 from tests.peers import PATIENCE, Line, Peer, reply
 
 pytestmark = pytest.mark.anyio
@@ -85,7 +85,7 @@ class Paced:
 async def tokens(codec: Codec, request: ChatRequest, content_type: str, pieces: list[bytes]) -> set[int]:
     """Read an answer of *pieces* and return after which of them the idle timeout began again."""
     paced = Paced(content_type, pieces)
-    endpoint = Endpoint("mine", codec, "http://localhost/v1", auth=no_auth, transport=paced)
+    endpoint = HTTPProvider("mine", codec, "http://localhost/v1", auth=no_auth, transport=paced)
     async with aclosing(endpoint(request, Call())) as events:
         async for _ in events:
             pass

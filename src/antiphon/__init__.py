@@ -4,7 +4,7 @@
 
     ChatCompletion.create("anthropic/claude-sonnet-5", "Why is the sky blue?")
 
-Names are loaded when they are first used, so that `import antiphon` costs next to nothing.
+ProviderNames are loaded when they are first used, so that `import antiphon` costs next to nothing.
 """
 
 from __future__ import annotations

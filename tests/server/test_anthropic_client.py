@@ -14,7 +14,7 @@ from antiphon.formats.anthropic import Anthropic
 from antiphon.formats.codec import Codec
 from antiphon.formats.gemini import Gemini
 from antiphon.formats.responses import Responses
-from antiphon.providers.lookup import Names
+from antiphon.providers.lookup import ProviderNames
 from antiphon.settings.config import Config
 from antiphon.settings.keys import AccessKeys, new_key, stored_form
 from antiphon.testing import Fault, Upstream
@@ -205,7 +205,7 @@ def test_counting_in_another_format(codec: Codec, told: str) -> None:
 
 def test_alias() -> None:
     """A program that knows Claude's names alone is answered by whatever the server's settings put in their place."""
-    names = Names(aliases={"claude-*": "own/*", "claude-haiku-*": "greet/m"}, files=())
+    names = ProviderNames(aliases={"claude-*": "own/*", "claude-haiku-*": "greet/m"}, files=())
     with listening(Config(names=names)) as (server, _), calling(server) as client:
         answer = client.messages.create(model="claude-sonnet-5", max_tokens=9, messages=HELLO)
         check_text(answer, "You said: hi")

@@ -12,7 +12,7 @@ import pytest
 from antiphon.errors import APIError, ProviderNotFoundError
 from antiphon.formats.anthropic import Anthropic
 from antiphon.providers.catalog import find_provider
-from antiphon.providers.lookup import Names
+from antiphon.providers.lookup import ProviderNames
 from antiphon.server.exchange import Exchange
 from antiphon.server.gateway import Waiting
 from antiphon.settings.config import Config, Limits, ServerSettings
@@ -138,7 +138,7 @@ def models_in(server: Serving) -> set[str]:
 
 def test_label_of_a_model_is_the_alias_as_configured() -> None:
     """However many names a client finds that fit an alias, they have one label."""
-    config = Config(server=METRICS, names=Names(aliases={"claude-*": "up/m", "fast": "up/m"}, files=()))
+    config = Config(server=METRICS, names=ProviderNames(aliases={"claude-*": "up/m", "fast": "up/m"}, files=()))
     with Upstream("Hello") as upstream, Serving({"up": row(upstream)}, config) as server:
         for name in [*(f"claude-{number}" for number in range(30)), "fast"]:
             assert ask(server.port, CHAT.request(model=name)).status == 200

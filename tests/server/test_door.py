@@ -11,7 +11,7 @@ import pytest
 from antiphon.formats.gemini import Gemini
 from antiphon.providers.auth import Secret
 from antiphon.providers.catalog import ProviderRow
-from antiphon.providers.lookup import Names
+from antiphon.providers.lookup import ProviderNames
 from antiphon.server.exchange import is_id
 from antiphon.server.middleware import OPEN
 from antiphon.settings.config import Config, Limits, ServerSettings
@@ -282,7 +282,7 @@ def test_key_of_the_provider_reaches_no_client(dialect: Dialect, stream: bool, s
     headers = {"x-ratelimit-key": UPSTREAM_KEY, "retry-after": "1"}
     with Upstream(fault=Fault.of_status(status, body, headers=headers)) as upstream:
         known = ProviderRow(id="up", name="Up", codec="openai-chat", base_url=upstream.base_url)
-        config = Config(names=Names(keys={"up": Secret(UPSTREAM_KEY)}, files=()))
+        config = Config(names=ProviderNames(keys={"up": Secret(UPSTREAM_KEY)}, files=()))
         with Serving({"up": known}, config) as serving:
             reply = ask(serving.port, dialect.request(stream=stream))
         assert upstream.requests[0].headers["authorization"] == f"Bearer {UPSTREAM_KEY}"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from antiphon.providers.lookup import Names
+from antiphon.providers.lookup import ProviderNames
 from antiphon.settings.config import Config
 from antiphon.testing import Upstream
 from tests.server.raw import ask, get, row
@@ -21,7 +21,7 @@ CHECKS = ("not_a_server_error", "status_code_conformance", "content_type_conform
 @pytest.fixture(scope="module")
 def server() -> Iterator[Serving]:
     """A server with a provider, which an empty name stands for as well."""
-    config = Config(names=Names(default_model="up/x", files=()))
+    config = Config(names=ProviderNames(default_model="up/x", files=()))
     with Upstream("Hello there") as upstream, Serving({"up": row(upstream)}, config) as serving:
         yield serving
 

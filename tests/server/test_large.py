@@ -23,7 +23,7 @@ from antiphon.formats.openai_chat import OpenAIChat
 from antiphon.http.exchange import HTTPTransport
 from antiphon.providers.auth import no_auth
 from antiphon.providers.base import Call
-from antiphon.providers.http import Endpoint
+from antiphon.providers.http import HTTPProvider
 from antiphon.settings.config import Config, Limits
 from antiphon.sync.blocking import LARGE
 from antiphon.testing import Upstream
@@ -177,20 +177,20 @@ async def test_texts_that_are_asked_for_one_by_one_are_written_when_their_turn_c
     seen: list[tuple[int, int]] = []
     under_way: list[HTTPRequest] = []
 
-    async def ask(self: Endpoint, http: HTTPRequest, call: Call) -> bytes:
+    async def ask(self: HTTPProvider, http: HTTPRequest, call: Call) -> bytes:
         under_way.append(http)
         await anyio.lowlevel.checkpoint()
         seen.append((len(under_way), len(asyncio.all_tasks()) - tasks_before))
         under_way.remove(http)
         return b'{"embedding":[0.5]}'
 
-    monkeypatch.setattr(Endpoint, "_ask", ask)
+    monkeypatch.setattr(HTTPProvider, "_ask", ask)
     codec = BedrockEmbeddings()
     requests = codec.encode(EmbeddingRequest("titan", tuple(map(str, range(500)))))
     assert requests[7] == requests[7] is not requests[7], "made when it is asked for"
     assert [request.body for request in requests[2:4]] == [b'{"inputText":"2"}', b'{"inputText":"3"}']
     transport = HTTPTransport()
-    endpoint = Endpoint("up", Bedrock(), "http://up.example", auth=no_auth, transport=transport, embeddings=codec)
+    endpoint = HTTPProvider("up", Bedrock(), "http://up.example", auth=no_auth, transport=transport, embeddings=codec)
     vectors = await endpoint.embed(EmbeddingRequest("titan", ("x",) * 500), Call())
     await transport.aclose()
     assert len(vectors.data) == len(seen) == 500

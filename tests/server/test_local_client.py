@@ -12,7 +12,7 @@ import pytest
 from antiphon.providers.auth import Secret
 from antiphon.providers.catalog import ProviderRow
 from antiphon.providers.local.model import DEFAULT_NAME, LocalModel
-from antiphon.providers.lookup import Names
+from antiphon.providers.lookup import ProviderNames
 from antiphon.settings.config import Config
 from antiphon.sync import bridge
 from tests.local_models import local
@@ -40,7 +40,7 @@ def server(local: LocalModel) -> Iterator[Serving]:
             ("llama-messages", "anthropic", url.removesuffix("/v1")),
         )
     }
-    names = Names(
+    names = ProviderNames(
         aliases={"tiny": f"local/{DEFAULT_NAME}"},
         keys=dict.fromkeys(served, Secret(key.reveal())),
         default_model=f"local/{DEFAULT_NAME}",

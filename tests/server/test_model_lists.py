@@ -13,7 +13,7 @@ import pytest
 
 from antiphon.providers.auth import Secret
 from antiphon.providers.catalog import ProviderRow
-from antiphon.providers.lookup import Names
+from antiphon.providers.lookup import ProviderNames
 from antiphon.server import model_lists
 from antiphon.settings.config import Config, Limits
 from antiphon.testing import Fault, Upstream
@@ -140,7 +140,7 @@ def test_slow_list_comes_in_later(good: Upstream, monkeypatch: pytest.MonkeyPatc
 
 def changed(server: Serving, keys: dict[str, Secret] | None = None, **rows: Any) -> Config:
     """Return the settings of *server* with other providers."""
-    return msgspec.structs.replace(server.config, names=Names(providers=rows, keys=keys or {}, files=()))
+    return msgspec.structs.replace(server.config, names=ProviderNames(providers=rows, keys=keys or {}, files=()))
 
 
 def test_lists_stay_over_a_reload_where_the_provider_is_the_same(good: Upstream, silent: Upstream) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from antiphon.providers.auth import Secret
 from antiphon.providers.catalog import ProviderRow
-from antiphon.providers.lookup import Names
+from antiphon.providers.lookup import ProviderNames
 from antiphon.server.log import line
 from antiphon.settings.config import Config
 from antiphon.settings.keys import AccessKeys, stored_form
@@ -45,7 +45,7 @@ both = pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 def server_of(url: str, codec: str = "openai-chat", *, locked: bool = False) -> Iterator[Serving]:
     """Give a server whose provider `up` is at *url*."""
     known = ProviderRow(id="up", name="Up", codec=codec, base_url=url)
-    config = Config(names=Names(keys={"up": Secret(KEY)}, files=()))
+    config = Config(names=ProviderNames(keys={"up": Secret(KEY)}, files=()))
     if locked:
         config = msgspec.structs.replace(config, keys=AccessKeys({"ann": stored_form(OURS)}))
     with Serving({"up": known}, config) as serving:

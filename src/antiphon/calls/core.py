@@ -22,8 +22,8 @@ from antiphon.http.tls import Certificate, Verify
 from antiphon.http.transport import Timeout, Transport
 from antiphon.providers.auth import Secret
 from antiphon.providers.base import Call, Embedder, Handler
-from antiphon.providers.http import Endpoint
-from antiphon.providers.lookup import Names, Resolver
+from antiphon.providers.http import HTTPProvider
+from antiphon.providers.lookup import ProviderLookup, ProviderNames
 from antiphon.providers.model_lists import LIST_SECONDS, Model, Source, in_order, listed, sources
 from antiphon.sync.blocking import in_thread
 
@@ -44,7 +44,7 @@ class ClientCore:
         timeout: float | timedelta | Timeout | None = None,
         transport: Transport | None = None,
         strict: bool = False,
-        names: Names | None = None,
+        names: ProviderNames | None = None,
         *,
         served: bool = False,
         verify: Verify = True,
@@ -54,7 +54,7 @@ class ClientCore:
             raise TypeError("verify and cert are for the transport that comes with the client: give them to yours.")
         self._transport = transport or HTTPTransport(verify=verify, cert=cert)
         self._names = names
-        self._resolver = Resolver(
+        self._resolver = ProviderLookup(
             self._transport, provider=provider, api_key=api_key, base_url=base_url, names=names, served=served
         )
         self._timeout = Timeout.of(timeout)
@@ -65,16 +65,16 @@ class ClientCore:
     ) -> PreparedCall:
         """Check everything that can be checked before anything runs."""
         handler, name = self._resolver.find(model, provider)
-        format = handler.codec.name if isinstance(handler, Endpoint) else NAME
+        format = handler.codec.name if isinstance(handler, HTTPProvider) else NAME
         request = chat_request(messages, name, params, stream=stream, format=format)
         call = self._call(params)
         tags = params.get("think_tags")
         if tags is None:
-            tags = isinstance(handler, Endpoint) and handler.think_tags
+            tags = isinstance(handler, HTTPProvider) and handler.think_tags
         return PreparedCall(handler, request, call, separate_usage=bool(request.include_usage), think_tags=tags)
 
     def find(self, model: str, *, exact_for: str | None = None) -> tuple[Handler, str]:
-        """Return who answers for *model*, and its name there; see `Resolver.find`.
+        """Return who answers for *model*, and its name there; see `ProviderLookup.find`.
 
         Raises:
             AntiphonError: Nobody has that name, or it wants a key and there is none.
@@ -101,9 +101,9 @@ class ClientCore:
             found: Who answers it, and the model's name there; looked up if not given.
         """
         handler, name = found or self.find(request.model, exact_for=format if request.stream else None)
-        tags = isinstance(handler, Endpoint) and handler.think_tags
+        tags = isinstance(handler, HTTPProvider) and handler.think_tags
         call = Call(timeout=self._timeout, strict=self._strict, headers=headers)
-        if isinstance(handler, Endpoint) and handler.codec.name == format and not request.stream and not tags:
+        if isinstance(handler, HTTPProvider) and handler.codec.name == format and not request.stream and not tags:
             call.body = []
         request = request.but(model=name)
         return PreparedCall(handler, request, call, separate_usage=bool(request.include_usage), think_tags=tags)
@@ -130,7 +130,7 @@ class ClientCore:
         Raises:
             BadRequestError: The provider has no way to tell.
         """
-        if not isinstance(prepared.handler, Endpoint):
+        if not isinstance(prepared.handler, HTTPProvider):
             raise BadRequestError(f"The provider {prepared.handler.name!r} has no way to count tokens.")
         with logged("tokens", prepared.handler.name, prepared.request.model):
             return await prepared.handler.count_tokens(prepared.request, prepared.call)
@@ -199,7 +199,7 @@ class ClientCore:
 
         This blocks: see `antiphon.providers.model_lists.sources`.
         """
-        return sources(Resolver(self._transport, names=self._names))
+        return sources(ProviderLookup(self._transport, names=self._names))
 
     async def aclose(self) -> None:
         """Close what connections are open."""

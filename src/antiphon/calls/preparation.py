@@ -15,7 +15,7 @@ from antiphon.chat.requests import ChatRequest
 from antiphon.chat.think_tags import ThinkTags, split_thoughts
 from antiphon.errors import StreamError
 from antiphon.providers.base import Call, Handler
-from antiphon.providers.http import Endpoint
+from antiphon.providers.http import HTTPProvider
 
 __all__ = ["PreparedCall"]
 
@@ -36,7 +36,7 @@ class PreparedCall:
     @property
     def format(self) -> str | None:
         """Name of the wire format that the provider speaks, `None` where it is not reached over HTTP."""
-        return self.handler.codec.name if isinstance(self.handler, Endpoint) else None
+        return self.handler.codec.name if isinstance(self.handler, HTTPProvider) else None
 
     async def events(self) -> AsyncGenerator[Event, None]:
         """Run it and give the events of the answer, the last of which is `End`."""

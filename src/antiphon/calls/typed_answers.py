@@ -29,7 +29,7 @@ from antiphon.chat.events import Folder, TextDelta
 from antiphon.chat.requests import ResponseFormat
 from antiphon.errors import ParseError, StreamError
 from antiphon.formats import json
-from antiphon.providers.http import Endpoint
+from antiphon.providers.http import HTTPProvider
 from antiphon.sync import bridge
 from antiphon.sync.bridge import Nested
 from antiphon.sync.streams import AsyncStepping, Stepping
@@ -161,7 +161,7 @@ class _Parsing(Generic[T]):
 
     def __init__(self, prepared: PreparedCall, answer: AnswerType[T]) -> None:
         format, handler = answer.format, prepared.handler
-        if isinstance(handler, Endpoint) and not handler.codec.name.startswith("openai-"):
+        if isinstance(handler, HTTPProvider) and not handler.codec.name.startswith("openai-"):
             # A name, and the word for being strict, are OpenAI's; the others hold to a schema anyway.
             format = msgspec.structs.replace(format, name=None, strict=None)
         prepared.request = prepared.request.but(response_format=format)

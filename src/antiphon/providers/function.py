@@ -32,7 +32,7 @@ from antiphon.providers.base import Call, Clock, Handler
 from antiphon.providers.output_limits import OutputLimits
 from antiphon.sync.blocking import DONE, Steps, computed, in_thread
 
-__all__ = ["Provider", "as_handler", "provider"]
+__all__ = ["FunctionProvider", "as_handler", "provider"]
 
 
 Piece: TypeAlias = str | Event | Completion | None
@@ -51,7 +51,7 @@ _STREAM_ORDER = ("create_async_generator", "create_completion", "create_async")
 _WHOLE_ORDER = ("create_async", "create_async_generator", "create_completion")
 
 
-class Provider:
+class FunctionProvider:
     """Any callable, class or instance as a `Handler`.
 
     *target* is called as `target(request)` if it takes one argument, as `target(request, call)` if it names them so,
@@ -115,18 +115,18 @@ class Provider:
 
 
 @overload
-def provider(target: Callable[..., Any], /) -> Provider: ...
+def provider(target: Callable[..., Any], /) -> FunctionProvider: ...
 
 
 @overload
-def provider(*, name: str | None = None, native_limits: bool | None = None) -> Callable[[Any], Provider]: ...
+def provider(*, name: str | None = None, native_limits: bool | None = None) -> Callable[[Any], FunctionProvider]: ...
 
 
 def provider(target: Any = None, /, *, name: str | None = None, native_limits: bool | None = None) -> Any:
     """Make a provider of a function or a class: `@provider`, or `@provider(name="mine")`.
 
     Args:
-        target: A plain function, coroutine function, generator or async generator, or a class: see `Provider`.
+        target: A plain function, coroutine function, generator or async generator, or a class: see `FunctionProvider`.
         name: What answers say of who made them; the target's own name if not given.
         native_limits: Whether the target obeys `stop` and `max_tokens` itself.
 
@@ -134,10 +134,10 @@ def provider(target: Any = None, /, *, name: str | None = None, native_limits: b
         A provider to pass as `provider=`, or to `antiphon.register`.
     """
     if target is not None:
-        return Provider(target)
+        return FunctionProvider(target)
 
-    def decorate(target: Any) -> Provider:
-        return Provider(target, name=name, native_limits=native_limits)
+    def decorate(target: Any) -> FunctionProvider:
+        return FunctionProvider(target, name=name, native_limits=native_limits)
 
     return decorate
 
@@ -148,9 +148,9 @@ def as_handler(target: Any) -> Handler:
     Raises:
         TypeError: It has none of the forms.
     """
-    if isinstance(target, Provider) or (getattr(target, "is_handler", False) and not isinstance(target, type)):
+    if isinstance(target, FunctionProvider) or (getattr(target, "is_handler", False) and not isinstance(target, type)):
         return cast(Handler, target)
-    return Provider(target)
+    return FunctionProvider(target)
 
 
 def _name_of(target: Any) -> str:

@@ -35,7 +35,7 @@ from antiphon.providers.auth import Auth, AWSSignature, HiddenHeaders, Secret, r
 from antiphon.providers.base import Call
 from antiphon.sync.blocking import computed, in_thread
 
-__all__ = ["Endpoint"]
+__all__ = ["HTTPProvider"]
 
 N = TypeVar("N", bound=Node)
 
@@ -57,7 +57,7 @@ _MAX_LISTED = 20
 _SILENT = (Start, MessageDelta, UsageUpdate, UnknownEvent, Finish)
 
 
-class Endpoint:
+class HTTPProvider:
     """A provider behind HTTP.
 
     Args:

@@ -4,7 +4,7 @@ In order: a `provider` that is not a name is used as it is; a `base_url` is an O
 speaks the format of the provider named beside it; a provider's name; and else the model's own, `provider/model`. In the
 first three the model string is passed on as it is. A prompt is never sent to a provider that the caller did not name.
 
-`Names` are a program's own words: providers, keys and aliases that go before those of the catalog.
+`ProviderNames` are a program's own words: providers, keys and aliases that go before those of the catalog.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from antiphon.providers.auth import Auth, AWSSignature, Secret, bearer, find_key
 from antiphon.providers.base import Handler
 from antiphon.providers.catalog import ProviderRow, find_provider, provider_id, providers, split_model
 from antiphon.providers.function import as_handler
-from antiphon.providers.http import Endpoint
+from antiphon.providers.http import HTTPProvider
 
 __all__ = [
     "ANY_MODEL",
     "DEFAULT_MODEL",
     "EMBEDDING_FORMATS",
     "FORMATS",
-    "Names",
-    "Resolver",
+    "ProviderLookup",
+    "ProviderNames",
     "default_model",
     "url_fault",
 ]
@@ -117,7 +117,7 @@ def default_model() -> str:
     return os.environ.get("ANTIPHON_MODEL", "").strip() or DEFAULT_MODEL
 
 
-class Names(msgspec.Struct, frozen=True, kw_only=True):
+class ProviderNames(msgspec.Struct, frozen=True, kw_only=True):
     """What a program, or the file that configures it, calls things. All of it goes before what the catalog knows."""
 
     providers: Mapping[str, Any] = {}
@@ -203,7 +203,7 @@ class Names(msgspec.Struct, frozen=True, kw_only=True):
         return self.keys.get(row.id) or find_key(None, row.key)
 
 
-class Resolver:
+class ProviderLookup:
     """Finds the handler for a call, and makes each endpoint once.
 
     Args:
@@ -226,7 +226,7 @@ class Resolver:
         provider: Any = None,
         api_key: str | Secret | None = None,
         base_url: str | None = None,
-        names: Names | None = None,
+        names: ProviderNames | None = None,
         served: bool = False,
     ) -> None:
         self._served = served
@@ -238,7 +238,7 @@ class Resolver:
         self._provider = provider if provider is None or isinstance(provider, str) else as_handler(provider)
         self._api_key = Secret(api_key) if isinstance(api_key, str) else api_key
         self._base_url = base_url
-        self._names = Names() if names is None else names
+        self._names = ProviderNames() if names is None else names
         self._endpoints: dict[Any, Handler] = {}
         self._server: ProviderRow | None = None
         """Whoever answers at *base_url* when no provider is named."""
@@ -333,7 +333,7 @@ class Resolver:
         key = (row.id, row.codec, base_url, secret, exact)
         known = self._endpoints.get(key)
         if known is None:
-            known = self._endpoints[key] = Endpoint(
+            known = self._endpoints[key] = HTTPProvider(
                 row.id,
                 _codec(row, exact=exact),
                 base_url,

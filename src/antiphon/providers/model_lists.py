@@ -12,8 +12,8 @@ from antiphon.errors import AntiphonError, APITimeoutError
 from antiphon.http.transport import Timeout
 from antiphon.providers.base import Handler
 from antiphon.providers.catalog import ProviderRow
-from antiphon.providers.http import Endpoint
-from antiphon.providers.lookup import ANY_MODEL, DEFAULT_MODEL, Resolver
+from antiphon.providers.http import HTTPProvider
+from antiphon.providers.lookup import ANY_MODEL, DEFAULT_MODEL, ProviderLookup
 
 __all__ = ["LIST_SECONDS", "Model", "Source", "in_order", "listed", "sources"]
 
@@ -45,7 +45,7 @@ class Source(msgspec.Struct, frozen=True):
     @property
     def identity(self) -> Hashable:
         """What is equal where the same list would be asked for, with the same key."""
-        return (self.id, self.handler.list_identity if isinstance(self.handler, Endpoint) else None)
+        return (self.id, self.handler.list_identity if isinstance(self.handler, HTTPProvider) else None)
 
     async def models(self, timeouts: Timeout, *, seconds: float) -> list[Model]:
         """Ask the provider for its models, for *seconds* at most.
@@ -58,7 +58,7 @@ class Source(msgspec.Struct, frozen=True):
         raise APITimeoutError(f"{self.name} did not list its models within {seconds:g} s.", provider=self.id)
 
 
-def sources(resolver: Resolver) -> list[Source]:
+def sources(resolver: ProviderLookup) -> list[Source]:
     """Return the providers that can be asked; one whose settings are wrong is logged and left out.
 
     This blocks: what is installed is looked through, and formats are imported.
@@ -81,7 +81,7 @@ async def listed(handler: Handler, timeouts: Timeout, *, prefix: str = "") -> li
     Raises:
         APIError: Its provider did not answer, or not with a list of models.
     """
-    if isinstance(handler, Endpoint):
+    if isinstance(handler, HTTPProvider):
         return [Model(prefix + id, handler.name, created) for id, created in await handler.models(timeouts)]
     return [Model(prefix + (getattr(handler, "model", "") or handler.name), handler.name)]
 

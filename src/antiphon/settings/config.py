@@ -21,7 +21,7 @@ from antiphon.errors import AntiphonError, ConfigError
 from antiphon.http.environment import origin_of
 from antiphon.http.transport import Timeout
 from antiphon.providers.catalog import provider_id
-from antiphon.providers.lookup import Names
+from antiphon.providers.lookup import ProviderNames
 from antiphon.settings.keys import SHORTEST, AccessKeys, environment_keys, name_fault
 from antiphon.settings.providers import read_names
 from antiphon.settings.toml_file import TOMLFile
@@ -122,7 +122,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     timeouts: Timeouts = Timeouts()
     keys: AccessKeys = msgspec.field(default_factory=AccessKeys)
     """Who may call the server; nobody needs a key where there is none."""
-    names: Names = Names(files=())
+    names: ProviderNames = ProviderNames(files=())
     """Providers, their keys, aliases and the default model."""
     path: Path | None = None
     """The file that was read, or `None`."""
@@ -317,7 +317,7 @@ class _Loading:
                 "looked at on this machine can use the keys of its providers. Name the pages, or make a key."
             )
 
-    def _note_tables(self, names: Names) -> None:
+    def _note_tables(self, names: ProviderNames) -> None:
         for alias in self.file.table("aliases"):
             self._origins[f"aliases.{alias}"] = self.file.where("aliases", alias)
         for name in self.file.table("providers"):

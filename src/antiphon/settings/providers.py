@@ -19,7 +19,7 @@ from antiphon.errors import AntiphonError, ModelNotFoundError, ProviderNotFoundE
 from antiphon.providers.auth import Secret
 from antiphon.providers.catalog import ProviderRow, Quirks, find_provider, provider_id, same_providers
 from antiphon.providers.function import as_handler
-from antiphon.providers.lookup import DEFAULT_MODEL, EMBEDDING_FORMATS, FORMATS, Names, url_fault
+from antiphon.providers.lookup import DEFAULT_MODEL, EMBEDDING_FORMATS, FORMATS, ProviderNames, url_fault
 from antiphon.settings.toml_file import TOMLFile
 
 __all__ = ["FIELDS", "read_names"]
@@ -45,7 +45,7 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
-def read_names(file: TOMLFile, default: tuple[str, str | None] | None) -> Names:
+def read_names(file: TOMLFile, default: tuple[str, str | None] | None) -> ProviderNames:
     """Read what *file* calls things, and note its faults.
 
     *default* is the default model, with where it was set, if not in the file; `None` where nobody set one.
@@ -57,7 +57,7 @@ def read_names(file: TOMLFile, default: tuple[str, str | None] | None) -> Names:
         else:
             file.table("providers", name)  # which notes that it is none
     providers.extend()
-    names = Names(
+    names = ProviderNames(
         providers=providers.rows,
         without=frozenset(providers.without),
         keys=providers.keys,
@@ -90,7 +90,7 @@ def _aliases(file: TOMLFile) -> dict[str, str]:
     return found
 
 
-def _checked(file: TOMLFile, names: Names, alias: str) -> str | None:
+def _checked(file: TOMLFile, names: ProviderNames, alias: str) -> str | None:
     """Return the model that *alias* is for; `None` for one with a star, and, with a fault noted, for one that fails."""
     star = alias.endswith("*")
     try:
@@ -101,7 +101,7 @@ def _checked(file: TOMLFile, names: Names, alias: str) -> str | None:
     return None if star else model
 
 
-def _target(names: Names, model: str, *, star: bool = False) -> str:
+def _target(names: ProviderNames, model: str, *, star: bool = False) -> str:
     """Return the provider's own name of *model*.
 
     Raises:

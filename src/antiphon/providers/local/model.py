@@ -1,6 +1,6 @@
 """Floor 4: the local model: llama.cpp in this process, as a `Handler`.
 
-A call goes through an `Endpoint` like any other, whose transport hands the body to an `Engine` instead of to a socket.
+A call goes through an `HTTPProvider` like any other, whose transport hands the body to an `Engine` instead of to a socket.
 
 Of the clocks, `total` counts everything. `first_token` starts when the model turns to the call, so that neither
 fetching, nor loading, nor waiting for earlier calls counts.
@@ -41,7 +41,7 @@ from antiphon.formats.openai_chat.message import NAME
 from antiphon.http.transport import Timeout
 from antiphon.providers.auth import Secret, no_auth
 from antiphon.providers.base import Call
-from antiphon.providers.http import Endpoint
+from antiphon.providers.http import HTTPProvider
 from antiphon.providers.local.fields import only_known, without_cache
 from antiphon.providers.local.isolated import IsolatedEngine
 from antiphon.providers.local.llama_cpp import Settings
@@ -104,9 +104,9 @@ class LocalModel:
         self._engine = engine(self.path, settings)
         pooled = self.path is not None  # the default model, which is not made for this, says nothing of it
         self._embedder = engine(self.path, msgspec.structs.replace(settings, embeddings=True, pooled=pooled))
-        self._endpoint = Endpoint(self.name, OpenAIChat(), "", auth=no_auth, transport=_Transport(self._engine))
+        self._endpoint = HTTPProvider(self.name, OpenAIChat(), "", auth=no_auth, transport=_Transport(self._engine))
 
-        self._embedding = Endpoint(
+        self._embedding = HTTPProvider(
             self.name,
             OpenAIChat(),
             "",
