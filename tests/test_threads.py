@@ -18,7 +18,7 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
-from antiphon.sync.blocking import DONE, Steps, in_thread
+from antiphon.sync.blocking import EXHAUSTED, ThreadIterator, run_in_thread
 
 PATIENCE = 30.0  # seconds until a test that waits in vain fails
 
@@ -34,12 +34,12 @@ def anyio_backend(request: pytest.FixtureRequest) -> object:
 @pytest.mark.anyio
 async def test_a_call() -> None:
     """What a function returns is returned, and what it raises is raised with the line that raised it."""
-    assert await in_thread(threading.get_ident) != threading.get_ident()
+    assert await run_in_thread(threading.get_ident) != threading.get_ident()
     with pytest.raises(ZeroDivisionError) as caught:
-        await in_thread(lambda: 1 // 0)
+        await run_in_thread(lambda: 1 // 0)
     assert caught.traceback[-1].name == "<lambda>"
     with pytest.raises(SystemExit):
-        await in_thread(sys.exit)
+        await run_in_thread(sys.exit)
 
 
 @pytest.mark.anyio
@@ -49,22 +49,22 @@ async def test_a_call_may_return_a_coroutine() -> None:
     async def answer() -> int:
         return 7
 
-    assert await (await in_thread(answer)) == 7
+    assert await (await run_in_thread(answer)) == 7
 
 
 @pytest.mark.anyio
 async def test_a_stop_iteration_does_not_get_lost() -> None:
     """StopIteration cannot pass through a coroutine; it becomes what Python makes of it there."""
     with pytest.raises(RuntimeError, match="StopIteration"):
-        await in_thread(lambda: next(iter(())))
+        await run_in_thread(lambda: next(iter(())))
 
 
 @pytest.mark.anyio
 async def test_context() -> None:
     """Code in a thread sees the caller's context variables, and its changes stay with it."""
     colour.set("red")
-    assert await in_thread(colour.get) == "red"
-    await in_thread(lambda: colour.set("blue"))
+    assert await run_in_thread(colour.get) == "red"
+    await run_in_thread(lambda: colour.set("blue"))
     assert colour.get() == "red"
 
 
@@ -84,9 +84,9 @@ async def test_an_iterator_has_one_thread_and_one_context() -> None:
     """All steps of an iterator, and its end, happen in one thread, and what it sets lasts from step to step."""
     colour.set("red")
     seen: list[tuple[int, str]] = []
-    async with aclosing(Steps(counting(seen))) as steps:
+    async with aclosing(ThreadIterator(counting(seen))) as steps:
         items = [await steps.step() for _ in range(4)]
-    assert items == [0, 1, 2, DONE]
+    assert items == [0, 1, 2, EXHAUSTED]
     assert [c for _, c in seen] == ["red", "blue-0", "blue-1", "blue-2"]
     assert {ident for ident, _ in seen} == {seen[0][0]}
     assert seen[0][0] != threading.get_ident()
@@ -96,7 +96,7 @@ async def test_an_iterator_has_one_thread_and_one_context() -> None:
 async def test_an_iterator_is_closed_in_its_thread() -> None:
     """An iterator that was not finished is closed before `aclose()` is over; a second time does nothing."""
     seen: list[tuple[int, str]] = []
-    steps = Steps(counting(seen))
+    steps = ThreadIterator(counting(seen))
     await steps.step()
     await steps.aclose()
     assert len(seen) == 2
@@ -109,7 +109,7 @@ async def test_an_iterator_is_closed_in_its_thread() -> None:
 async def test_an_iterator_that_never_began() -> None:
     """An iterator that was not begun is closed as well, which runs none of it."""
     seen: list[tuple[int, str]] = []
-    async with aclosing(Steps(counting(seen))):
+    async with aclosing(ThreadIterator(counting(seen))):
         pass
     assert seen == []
 
@@ -142,7 +142,7 @@ class Fragile:
 async def test_errors_of_an_iterator() -> None:
     """An error of a step is raised by the step, an error of the end by `aclose()`; the end is not left out."""
     fragile = Fragile(1, KeyError("step"), 2, end=OSError("end"))
-    steps = Steps(fragile)
+    steps = ThreadIterator(fragile)
     assert await steps.step() == 1
     with pytest.raises(KeyError, match="step"):
         await steps.step()
@@ -173,16 +173,16 @@ async def test_a_step_that_is_cancelled() -> None:
     noting = Noting(waiting)
 
     async def step() -> None:
-        async with aclosing(Steps(noting)) as steps:
+        async with aclosing(ThreadIterator(noting)) as steps:
             await steps.step()
 
     async with anyio.create_task_group() as group:
         group.start_soon(step)
-        await in_thread(lambda: reached.wait(PATIENCE))
+        await run_in_thread(lambda: reached.wait(PATIENCE))
         group.cancel_scope.cancel()
     assert noting.closed == 0
     release.set()
-    assert await in_thread(lambda: closed.wait(PATIENCE))
+    assert await run_in_thread(lambda: closed.wait(PATIENCE))
     assert noting.closed == 1
 
 
@@ -205,22 +205,22 @@ async def test_an_end_that_nobody_waits_for(monkeypatch: pytest.MonkeyPatch) -> 
         return 1
 
     async def step() -> None:
-        async with aclosing(Steps(Fragile(waiting, end=OSError("end")))) as steps:
+        async with aclosing(ThreadIterator(Fragile(waiting, end=OSError("end")))) as steps:
             await steps.step()
 
     async with anyio.create_task_group() as group:
         group.start_soon(step)
-        await in_thread(lambda: reached.wait(PATIENCE))
+        await run_in_thread(lambda: reached.wait(PATIENCE))
         group.cancel_scope.cancel()
     release.set()
-    assert await in_thread(lambda: told.wait(PATIENCE))
+    assert await run_in_thread(lambda: told.wait(PATIENCE))
     assert str(errors) == "[OSError('end')]"
 
 
 @pytest.mark.anyio
 async def test_iterators_between_two_steps_take_no_place() -> None:
     """A hundred iterators may be open at once, since only those at work count against the limit of 64."""
-    opened = [Steps(iter("ab")) for _ in range(100)]
+    opened = [ThreadIterator(iter("ab")) for _ in range(100)]
     assert [await steps.step() for steps in opened] == ["a"] * 100
     assert [await steps.step() for steps in opened] == ["b"] * 100
     for steps in opened:
@@ -234,14 +234,14 @@ async def test_a_call_that_is_cancelled_gives_its_place_back() -> None:
     for _ in range(70):
         with anyio.CancelScope() as scope:
             scope.cancel()
-            await in_thread(lambda: release.wait(PATIENCE))
+            await run_in_thread(lambda: release.wait(PATIENCE))
     started = threading.Barrier(65)
     async with anyio.create_task_group() as group:
         for _ in range(64):
-            group.start_soon(in_thread, lambda: (started.wait(PATIENCE), release.wait(PATIENCE)))
+            group.start_soon(run_in_thread, lambda: (started.wait(PATIENCE), release.wait(PATIENCE)))
         await in_a_foreign_thread(lambda: started.wait(PATIENCE))
         group.cancel_scope.cancel()
-    assert await in_thread(lambda: "free") == "free"
+    assert await run_in_thread(lambda: "free") == "free"
     release.set()
 
 
@@ -259,7 +259,7 @@ async def test_a_thread_may_run_a_loop_of_its_own(run: Callable[[Any], Any]) -> 
         await anyio.lowlevel.checkpoint()
         return 7
 
-    assert await in_thread(lambda: run(answer() if run is asyncio.run else answer)) == 7
+    assert await run_in_thread(lambda: run(answer() if run is asyncio.run else answer)) == 7
 
 
 def python(script: str) -> None:
@@ -297,7 +297,7 @@ def test_a_loop_that_ends_before_its_threads() -> None:
     python(
         """
         import asyncio, threading
-        from antiphon.sync.blocking import in_thread
+        from antiphon.sync.blocking import run_in_thread
 
         reached, release = threading.Event(), threading.Event()
 
@@ -306,7 +306,7 @@ def test_a_loop_that_ends_before_its_threads() -> None:
             release.wait(30)
 
         async def main():
-            task = asyncio.ensure_future(in_thread(late))
+            task = asyncio.ensure_future(run_in_thread(late))
             while not reached.is_set():
                 await asyncio.sleep(0)
             task.cancel()

@@ -27,7 +27,7 @@ from antiphon.providers.auth import Secret
 from antiphon.providers.model_lists import Model
 from antiphon.sync import bridge
 from antiphon.sync.bridge import Nested
-from antiphon.sync.streams import AsyncStepping, Stepping, Taking
+from antiphon.sync.streams import AsyncStreamBase, StreamBase, SyncStreamBase
 
 __all__ = ["AsyncClient", "AsyncCompletionStream", "AsyncStream", "Client", "CompletionStream", "Stream"]
 
@@ -76,7 +76,7 @@ class AsyncStream(AsyncIterator[CompletionChunk]):
 _Step: TypeAlias = tuple[Event, list[CompletionChunk]]
 
 
-class _Accumulation(Taking[_Step, CompletionChunk]):
+class _Accumulation(StreamBase[_Step, CompletionChunk]):
     """What an accumulating stream knows, in either world."""
 
     _prepared: PreparedCall
@@ -111,7 +111,7 @@ class _Accumulation(Taking[_Step, CompletionChunk]):
         raise error
 
 
-class CompletionStream(_Accumulation, Stepping[_Step, CompletionChunk]):
+class CompletionStream(_Accumulation, SyncStreamBase[_Step, CompletionChunk]):
     """The chunks of one answer, put together on the way; use it in a `with` block."""
 
     def __init__(self, prepared: PreparedCall, nested: Nested | None) -> None:
@@ -136,7 +136,7 @@ class CompletionStream(_Accumulation, Stepping[_Step, CompletionChunk]):
         return self._whole()
 
 
-class AsyncCompletionStream(_Accumulation, AsyncStepping[_Step, CompletionChunk]):
+class AsyncCompletionStream(_Accumulation, AsyncStreamBase[_Step, CompletionChunk]):
     """The chunks of one answer, put together on the way; use it in an `async with` block."""
 
     def __init__(self, prepared: PreparedCall) -> None:

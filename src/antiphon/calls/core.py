@@ -25,7 +25,7 @@ from antiphon.providers.base import Call, Embedder, Handler
 from antiphon.providers.http import HTTPProvider
 from antiphon.providers.lookup import ProviderLookup, ProviderNames
 from antiphon.providers.model_lists import LIST_SECONDS, Model, Source, in_order, listed, sources
-from antiphon.sync.blocking import in_thread
+from antiphon.sync.blocking import run_in_thread
 
 __all__ = ["ClientCore"]
 
@@ -188,7 +188,7 @@ class ClientCore:
             except AntiphonError as error:
                 logger.warning("No list of models from %s: %s", source.name, error)
 
-        asked = await in_thread(self.sources)
+        asked = await run_in_thread(self.sources)
         async with anyio.create_task_group() as group:
             for source in asked:
                 group.start_soon(ask, source)

@@ -34,9 +34,9 @@ from antiphon.chat.messages import Message, Text, ToolCall, ToolResult
 from antiphon.chat.usage import Usage
 from antiphon.errors import StreamError
 from antiphon.sync import bridge
-from antiphon.sync.blocking import in_thread
+from antiphon.sync.blocking import run_in_thread
 from antiphon.sync.bridge import Nested
-from antiphon.sync.streams import AsyncStepping, Stepping
+from antiphon.sync.streams import AsyncStreamBase, SyncStreamBase
 
 __all__ = ["AsyncRunMethods", "AsyncRunStream", "RunMethods", "RunResult", "RunStream", "ToolLoop"]
 
@@ -166,7 +166,7 @@ class ToolLoop:
             if tool.on_loop:
                 value: Any = tool.call(call.arguments)
             else:
-                value = await in_thread(lambda: tool.call(call.arguments))
+                value = await run_in_thread(lambda: tool.call(call.arguments))
             if inspect.isawaitable(value):
                 value = await value
             is_error = value.is_error if isinstance(value, ToolResult) else None
@@ -268,7 +268,7 @@ class _Progress:
         return result
 
 
-class RunStream(_Progress, Stepping[_Step, CompletionChunk]):
+class RunStream(_Progress, SyncStreamBase[_Step, CompletionChunk]):
     """The chunks of every round; use it in a `with` block. Leaving early cancels the tools, too."""
 
     def __init__(self, loop: ToolLoop, nested: Nested | None) -> None:
@@ -286,7 +286,7 @@ class RunStream(_Progress, Stepping[_Step, CompletionChunk]):
         return self._result()
 
 
-class AsyncRunStream(_Progress, AsyncStepping[_Step, CompletionChunk]):
+class AsyncRunStream(_Progress, AsyncStreamBase[_Step, CompletionChunk]):
     """The chunks of every round; use it in an `async with` block. Leaving early cancels the tools, too."""
 
     def __init__(self, loop: ToolLoop) -> None:

@@ -32,7 +32,7 @@ from antiphon.formats import json
 from antiphon.providers.http import HTTPProvider
 from antiphon.sync import bridge
 from antiphon.sync.bridge import Nested
-from antiphon.sync.streams import AsyncStepping, Stepping
+from antiphon.sync.streams import AsyncStreamBase, SyncStreamBase
 
 __all__ = [
     "AnswerType",
@@ -206,7 +206,7 @@ class _Growth(Generic[T]):
         return self._final
 
 
-class ParseStream(_Growth[T], Stepping[_Partial | ParsedCompletion[T], Any]):
+class ParseStream(_Growth[T], SyncStreamBase[_Partial | ParsedCompletion[T], Any]):
     """The answer as a plain JSON value each time that it grows; use it in a `with` block.
 
     The iteration ends with `ParseError` where the whole is not of the type.
@@ -222,7 +222,7 @@ class ParseStream(_Growth[T], Stepping[_Partial | ParsedCompletion[T], Any]):
         return self._done()
 
 
-class AsyncParseStream(_Growth[T], AsyncStepping[_Partial | ParsedCompletion[T], Any]):
+class AsyncParseStream(_Growth[T], AsyncStreamBase[_Partial | ParsedCompletion[T], Any]):
     """The answer as a plain JSON value each time that it grows; use it in an `async with` block.
 
     The iteration ends with `ParseError` where the whole is not of the type.

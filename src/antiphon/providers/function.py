@@ -30,7 +30,7 @@ from antiphon.errors import StreamError
 from antiphon.formats.openai_chat.request import encode_request
 from antiphon.providers.base import Call, Clock, Handler
 from antiphon.providers.output_limits import OutputLimits
-from antiphon.sync.blocking import DONE, Steps, computed, in_thread
+from antiphon.sync.blocking import EXHAUSTED, ThreadIterator, computed, run_in_thread
 
 __all__ = ["FunctionProvider", "as_handler", "provider"]
 
@@ -86,11 +86,11 @@ class FunctionProvider:
         yield start
         async with aclosing(_pieces(function, form, request, call)) as pieces:
             while not limits.full:
-                piece = DONE
+                piece = EXHAUSTED
                 with clock.scope(said=said):
-                    piece = await anext(pieces, DONE)
+                    piece = await anext(pieces, EXHAUSTED)
                 clock.check()
-                if piece is DONE:
+                if piece is EXHAUSTED:
                     break
                 for event in limits.take(_events(piece, self.name)):
                     if isinstance(event, Start):
@@ -226,7 +226,7 @@ async def _pieces(
     if _runs_on_the_loop(function):
         result = function(*args, **params)
     else:
-        result = await in_thread(lambda: function(*args, **params))
+        result = await run_in_thread(lambda: function(*args, **params))
     if inspect.isawaitable(result):
         result = await result
     if isinstance(result, AsyncIterator):
@@ -234,8 +234,8 @@ async def _pieces(
             async for item in items:
                 yield item
     elif isinstance(result, Iterator):
-        async with aclosing(Steps(cast(Iterator[Piece], result))) as steps:
-            while (item := await steps.step()) is not DONE:
+        async with aclosing(ThreadIterator(cast(Iterator[Piece], result))) as steps:
+            while (item := await steps.step()) is not EXHAUSTED:
                 yield item
     else:
         yield result

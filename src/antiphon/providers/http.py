@@ -33,7 +33,7 @@ from antiphon.formats.embeddings import EmbeddingCodec
 from antiphon.http.transport import Reply, Timeout, Transport
 from antiphon.providers.auth import Auth, AWSSignature, HiddenHeaders, Secret, redact, redact_parts
 from antiphon.providers.base import Call
-from antiphon.sync.blocking import computed, in_thread
+from antiphon.sync.blocking import computed, run_in_thread
 
 __all__ = ["HTTPProvider"]
 
@@ -257,7 +257,7 @@ class HTTPProvider:
     async def _sign(self, http: HTTPRequest, url: str) -> Headers:
         """Return the header fields to add; a signer that may have to look for its keys does so in a thread."""
         if isinstance(self._auth, AWSSignature):
-            return await in_thread(partial(self._auth, http, url))
+            return await run_in_thread(partial(self._auth, http, url))
         return self._auth(http, url)
 
     def _first(self, event: Event, reply: Reply, model: str) -> tuple[Event, bool]:

@@ -36,7 +36,7 @@ from antiphon.server.gateway import Gateway
 from antiphon.server.middleware import OPEN, Door
 from antiphon.server.openapi import described
 from antiphon.settings.config import Config
-from antiphon.sync.blocking import in_thread
+from antiphon.sync.blocking import run_in_thread
 
 if TYPE_CHECKING:
     from antiphon.server.metrics import Metrics
@@ -182,7 +182,7 @@ class Application:
                 await send({"type": "lifespan.startup.complete"})
             group.cancel_scope.cancel()
         await self._transport.aclose()
-        await in_thread(_close_local_models)
+        await run_in_thread(_close_local_models)
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _look_after(self, group: TaskGroup) -> None:

@@ -17,7 +17,7 @@ from antiphon.providers.model_lists import Model
 from antiphon.server.chat import decoded
 from antiphon.server.exchange import Exchange, Receive, Scope, Send
 from antiphon.server.gateway import Gateway
-from antiphon.sync.blocking import computed, in_thread
+from antiphon.sync.blocking import computed, run_in_thread
 
 __all__ = ["Count", "Embed", "Fact", "Figures", "Models"]
 
@@ -175,5 +175,5 @@ class Figures:
         """Answer one request."""
         exchange: Exchange = scope["exchange"]
         exchange.operation = "metrics"
-        body, content_type = await in_thread(self._written)
+        body, content_type = await run_in_thread(self._written)
         await exchange.reply(200, body, content_type=content_type)

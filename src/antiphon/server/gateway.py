@@ -20,7 +20,7 @@ from antiphon.server.error_replies import no_room, overloaded
 from antiphon.server.exchange import Exchange
 from antiphon.server.model_lists import ModelLists
 from antiphon.settings.config import Config, Limits
-from antiphon.sync.blocking import in_thread
+from antiphon.sync.blocking import run_in_thread
 
 __all__ = ["Gateway"]
 
@@ -98,7 +98,7 @@ class Gateway:
                     param="$.model",
                     type="invalid_request_error",
                 )
-            found = await in_thread(partial(self.core.find, model, exact_for=exact_for))
+            found = await run_in_thread(partial(self.core.find, model, exact_for=exact_for))
             if len(self._found) >= _MAX_FOUND:
                 self._found.clear()
             known = self._found[key] = found, self.config.names.alias_of(model)

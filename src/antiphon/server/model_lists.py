@@ -23,7 +23,7 @@ from antiphon.errors import AntiphonError
 from antiphon.http.transport import Timeout
 from antiphon.providers.model_lists import LIST_SECONDS, Model, Source, in_order
 from antiphon.server.fields import one_line
-from antiphon.sync.blocking import in_thread
+from antiphon.sync.blocking import run_in_thread
 
 __all__ = ["ModelLists"]
 
@@ -90,7 +90,7 @@ class ModelLists:
 
     async def _ask_all(self, over: anyio.Event) -> None:
         try:
-            asked = self._sources = await in_thread(self._core.sources)
+            asked = self._sources = await run_in_thread(self._core.sources)
             current = {source.identity for source in asked}
             for gone in self._kept.keys() - current:
                 del self._kept[gone]

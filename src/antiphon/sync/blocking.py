@@ -25,12 +25,12 @@ from typing import Any, Generic, TypeVar, cast
 import anyio
 import anyio.lowlevel
 
-__all__ = ["DONE", "LARGE", "Steps", "computed", "in_thread"]
+__all__ = ["EXHAUSTED", "LARGE", "ThreadIterator", "computed", "run_in_thread"]
 
 T = TypeVar("T")
 
-DONE: Any = object()
-"""What `Steps.step` returns after the last item."""
+EXHAUSTED: Any = object()
+"""What `ThreadIterator.step` returns after the last item."""
 
 LARGE = 64 * 1024
 """Bytes of JSON from which on it is read and written in a thread, which itself takes a tenth of a millisecond or more.
@@ -45,7 +45,7 @@ _depth: ContextVar[int] = ContextVar("antiphon_thread_depth", default=0)
 _limiters: anyio.lowlevel.RunVar[dict[int, anyio.CapacityLimiter]] = anyio.lowlevel.RunVar("antiphon_limiters")
 
 
-async def in_thread(function: Callable[[], T]) -> T:
+async def run_in_thread(function: Callable[[], T]) -> T:
     """Return what *function* returns, called in a thread of its own with a copy of the context."""
     work = _Work(function)
     depth = _depth.get()
@@ -68,7 +68,7 @@ async def computed(function: Callable[[], T], size: int) -> T:
         return await work.result()
 
 
-class Steps(Generic[T]):
+class ThreadIterator(Generic[T]):
     """A blocking iterator, advanced and closed in a thread of its own; one step at a time."""
 
     def __init__(self, iterator: Iterator[T]) -> None:
@@ -81,8 +81,8 @@ class Steps(Generic[T]):
         """Whether the thread is at work, though perhaps nobody waits for it any more."""
 
     async def step(self) -> T:
-        """Return the next item, or `DONE`."""
-        return cast(T, await self._do(lambda: next(self._iterator, DONE)))
+        """Return the next item, or `EXHAUSTED`."""
+        return cast(T, await self._do(lambda: next(self._iterator, EXHAUSTED)))
 
     async def aclose(self) -> None:
         """Close the iterator; after a cancelled step that still goes on, its thread does so. May be called again."""

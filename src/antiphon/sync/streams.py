@@ -9,13 +9,13 @@ from typing import Any, Generic, Self, TypeVar
 from antiphon.sync import bridge
 from antiphon.sync.bridge import Nested
 
-__all__ = ["AsyncStepping", "Stepping", "Taking"]
+__all__ = ["AsyncStreamBase", "StreamBase", "SyncStreamBase"]
 
 S = TypeVar("S")
 T = TypeVar("T")
 
 
-class Taking(Generic[S, T]):
+class StreamBase(Generic[S, T]):
     """What there is to give: who puts the steps together says what each of them gives."""
 
     def __init__(self) -> None:
@@ -27,7 +27,7 @@ class Taking(Generic[S, T]):
         raise NotImplementedError
 
 
-class Stepping(Taking[S, T], Iterator[T]):
+class SyncStreamBase(StreamBase[S, T], Iterator[T]):
     """An iterator for blocking code; use it in a `with` block."""
 
     def __init__(self, steps: Callable[[], AsyncGenerator[S, None]], nested: Nested | None) -> None:
@@ -52,7 +52,7 @@ class Stepping(Taking[S, T], Iterator[T]):
         self._steps.close()
 
 
-class AsyncStepping(Taking[S, T], AsyncIterator[T]):
+class AsyncStreamBase(StreamBase[S, T], AsyncIterator[T]):
     """An async iterator; use it in an `async with` block.
 
     Awaiting it gives itself, so that `await …(stream=True)` works as with the OpenAI client.
