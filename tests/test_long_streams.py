@@ -13,7 +13,7 @@ from antiphon.calls.partial_json import PartialJSON
 from antiphon.chat.answers import Choice, Completion
 from antiphon.chat.events import TextDelta
 from antiphon.chat.messages import Message, Text
-from antiphon.chat.think_tags import ThoughtSplitter
+from antiphon.chat.think_tags import ThinkTagParser
 from antiphon.errors import APIStatusError, ResponseTooLargeError
 from antiphon.formats.framing.eventstream import FrameDecoder, encode, encode_headers
 from antiphon.formats.framing.ndjson import LineDecoder
@@ -44,7 +44,7 @@ def texts(first: str, piece: str, size: int) -> Callable[[], object]:
     """Return what splits the thoughts of a text."""
 
     def run() -> None:
-        splitter = ThoughtSplitter()
+        splitter = ThinkTagParser()
         for text in (first, *[piece] * (TIMES * size)):
             splitter.feed(TextDelta(text))
 

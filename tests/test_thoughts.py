@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from antiphon import AsyncClient, ChatCompletion, Client
 from antiphon.chat.events import End, Event, Finish, ReasoningDelta, Start, TextDelta, ToolCallDelta, fold
 from antiphon.chat.messages import Annotation, Reasoning, Text
-from antiphon.chat.think_tags import ThinkTags, ThoughtSplitter
+from antiphon.chat.think_tags import ThinkTagParser, ThinkTags
 from antiphon.providers.catalog import ProviderRow, providers
 from antiphon.testing import Upstream
 
@@ -20,7 +20,7 @@ ANSWER = "<think>\nLet me see.\n</think>\n\nForty-two."
 
 def split(*events: Event, tags: ThinkTags = True) -> list[Event]:
     """What becomes of *events*."""
-    splitter = ThoughtSplitter(tags)
+    splitter = ThinkTagParser(tags)
     return [made for event in events for made in splitter.feed(event)]
 
 
@@ -79,7 +79,7 @@ def test_other_text_stays(text: str) -> None:
 
 def test_nothing_is_held_back_that_is_no_tag() -> None:
     """Thoughts and text come as soon as they cannot be a tag or the white space around one."""
-    splitter = ThoughtSplitter()
+    splitter = ThinkTagParser()
     made = [
         [(type(e), getattr(e, "text", "")) for e in splitter.feed(TextDelta(t))] for t in ("<think>a ", "b", "<", "/t")
     ]

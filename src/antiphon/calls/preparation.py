@@ -12,7 +12,7 @@ from antiphon.chat.answers import Completion, CompletionChunk
 from antiphon.chat.chunks import Chunker
 from antiphon.chat.events import Event, Folder, TextDelta
 from antiphon.chat.requests import ChatRequest
-from antiphon.chat.think_tags import ThinkTags, split_thoughts
+from antiphon.chat.think_tags import ThinkTags, parse_think_tags
 from antiphon.errors import StreamError
 from antiphon.providers.base import Call, Handler
 from antiphon.providers.http import HTTPProvider
@@ -113,4 +113,4 @@ class PreparedCall:
 
     def _events(self) -> AsyncGenerator[Event, None]:
         events = self.handler(self.request, self.call)
-        return split_thoughts(events, self.think_tags) if self.think_tags else events
+        return parse_think_tags(events, self.think_tags) if self.think_tags else events

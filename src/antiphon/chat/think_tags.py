@@ -21,7 +21,7 @@ import msgspec
 
 from antiphon.chat.events import End, Event, ReasoningDelta, TextDelta
 
-__all__ = ["ThinkTags", "ThoughtSplitter", "split_thoughts"]
+__all__ = ["ThinkTagParser", "ThinkTags", "parse_think_tags"]
 
 ThinkTags: TypeAlias = bool | Literal["open"]
 """Whether to look for thoughts in the text; `"open"`: the answer begins inside of them, without a `<think>`."""
@@ -111,7 +111,7 @@ def _overlap(text: str) -> int:
     return next((size for size in range(min(len(text), len(_CLOSE) - 1), 0, -1) if _CLOSE.startswith(text[-size:])), 0)
 
 
-class ThoughtSplitter:
+class ThinkTagParser:
     """Turns the events of one answer into those that tell its thoughts as such; used once."""
 
     def __init__(self, tags: ThinkTags = True) -> None:
@@ -146,9 +146,9 @@ class ThoughtSplitter:
         return made
 
 
-async def split_thoughts(events: AsyncGenerator[Event, None], tags: ThinkTags) -> AsyncGenerator[Event, None]:
+async def parse_think_tags(events: AsyncGenerator[Event, None], tags: ThinkTags) -> AsyncGenerator[Event, None]:
     """Give *events* with the thoughts in their text told as reasoning."""
-    splitter = ThoughtSplitter(tags)
+    splitter = ThinkTagParser(tags)
     async with aclosing(events):
         async for event in events:
             for made in splitter.feed(event):
