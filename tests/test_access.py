@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antiphon.settings.keys import LONGEST, SHORTEST, AccessKeys, environment_keys, name_fault, new_key, stored_form
+from antiphon.settings.keys import LONGEST, SHORTEST, AccessKeys, environment_keys, hash_key, name_fault, new_key
 
 KEY = "canary-0123456789abcdefghij"
 KEYS = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=SHORTEST, max_size=60)
@@ -24,7 +24,7 @@ def test_new_keys() -> None:
 
 def test_the_stored_form() -> None:
     """What is stored is the digest of salt and key; the salt is another each time, and the key is not in it."""
-    first, second = stored_form(KEY), stored_form(KEY)
+    first, second = hash_key(KEY), hash_key(KEY)
     assert first != second
     name, salt, digest = first.split("$")
     assert (name, len(salt)) == ("sha256", 32)
@@ -46,14 +46,14 @@ def test_the_stored_form() -> None:
 def test_what_cannot_be_a_key(key: str, why: str) -> None:
     """What can be guessed, or does not reach a server in a header, is refused and not repeated."""
     with pytest.raises(ValueError, match=why) as raised:
-        stored_form(key)
+        hash_key(key)
     assert "canary" not in str(raised.value)
 
 
 @given(st.dictionaries(st.text(max_size=5), KEYS, max_size=5), KEYS)
 def test_each_key_opens_and_no_other(keys: dict[str, str], other: str) -> None:
     """A key is found under its name, the first where two have the same key; any other is found under none."""
-    access = AccessKeys({name: stored_form(key) for name, key in keys.items()})
+    access = AccessKeys({name: hash_key(key) for name, key in keys.items()})
     for key in keys.values():
         assert access.check(key) == next(name for name in keys if keys[name] == key)
     if other not in keys.values():
@@ -64,13 +64,13 @@ def test_each_key_opens_and_no_other(keys: dict[str, str], other: str) -> None:
 @given(st.text())
 def test_whatever_is_presented(presented: str) -> None:
     """Any text can be presented, lone surrogates too; none but the key opens."""
-    assert AccessKeys({"a": stored_form(KEY)}).check(presented) is None
+    assert AccessKeys({"a": hash_key(KEY)}).check(presented) is None
 
 
 @pytest.mark.parametrize("presented", ["", "\ud800", "ä" * 30, KEY + "\n", KEY.upper(), KEY[:-1], KEY + "\0"])
 def test_what_opens_nothing(presented: str) -> None:
     """A key opens as it is and not otherwise."""
-    access = AccessKeys({"a": stored_form(KEY)})
+    access = AccessKeys({"a": hash_key(KEY)})
     assert access.check(presented) is None
     assert access.check(KEY) == "a"
 
@@ -80,7 +80,7 @@ def test_too_long_a_key() -> None:
     key = "k" * LONGEST
     salt = bytes(16)
     longer = f"sha256${salt.hex()}${hashlib.sha256(salt + key.encode() + b'k').hexdigest()}"
-    access = AccessKeys({"long": stored_form(key), "longer": longer})
+    access = AccessKeys({"long": hash_key(key), "longer": longer})
     assert access.check(key) == "long"
     assert access.check(key + "k") is None
 
@@ -95,7 +95,7 @@ def test_every_key_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("antiphon.settings.keys.hmac.compare_digest", compare)
     keys = {name: f"{KEY}-{name}" for name in "abc"}
-    access = AccessKeys({name: stored_form(key) for name, key in keys.items()})
+    access = AccessKeys({name: hash_key(key) for name, key in keys.items()})
     for key in (*keys.values(), "wrong"):
         compared.clear()
         access.check(key)
@@ -119,7 +119,7 @@ def test_what_is_no_stored_form(form: str) -> None:
 
 def test_names_alone_are_shown() -> None:
     """`repr` has the names of the keys, and nothing of what is stored."""
-    form = stored_form(KEY)
+    form = hash_key(KEY)
     assert repr(AccessKeys({"alice": form, "bob": form})) == "AccessKeys(alice, bob)"
     assert repr(AccessKeys()) == "AccessKeys()"
     assert not AccessKeys()

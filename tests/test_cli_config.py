@@ -13,7 +13,7 @@ import pytest
 from antiphon import register
 from antiphon.providers.catalog import ProviderRow, unregister
 from antiphon.settings.config import ServerSettings, load
-from antiphon.settings.keys import AccessKeys, new_key, stored_form
+from antiphon.settings.keys import AccessKeys, hash_key, new_key
 from tests.program import CANARY, Terminal, one_line, posix_only, run
 
 KEY = new_key()
@@ -27,7 +27,7 @@ cors_origins = ["https://chat.example"]
 [timeouts]
 idle = "none"
 [keys]
-alice = "{stored_form(KEY)}"
+alice = "{hash_key(KEY)}"
 [aliases]
 "claude-*" = "anthropic/claude-*"
 [providers.mine]

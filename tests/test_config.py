@@ -20,13 +20,13 @@ from antiphon.providers.catalog import ProviderRow, Quirks
 from antiphon.providers.function import FunctionProvider
 from antiphon.providers.lookup import ProviderLookup
 from antiphon.settings.config import Config, Limits, ServerSettings, Timeouts, config_path, load, user_path
-from antiphon.settings.keys import new_key, stored_form
+from antiphon.settings.keys import hash_key, new_key
 from antiphon.settings.providers import FIELDS
 from tests.program import CANARY, posix_only
 from tests.test_resolve import NoTransport
 
 KEY = new_key()
-STORED = stored_form(KEY)
+STORED = hash_key(KEY)
 DOCUMENTED = Path(__file__).parents[1] / "docs" / "config.md"
 
 Write = Callable[[str], Path]
@@ -273,7 +273,7 @@ def test_all_faults_at_once(write: Write) -> None:
 def test_keys(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keys come from the file, as hashes, and from the environment, as they are; each has a name and an origin."""
     other = new_key()
-    path = write(f"[keys]\nalice = '{STORED}'\n'bob@example.com' = '{stored_form(other)}'\n")
+    path = write(f"[keys]\nalice = '{STORED}'\n'bob@example.com' = '{hash_key(other)}'\n")
     monkeypatch.setenv("ANTIPHON_SERVER_KEYS", f"{CANARY}, {CANARY}2")
     config = load(path)
     assert list(config.keys) == ["alice", "bob@example.com", "env-1", "env-2"]

@@ -31,7 +31,7 @@ from antiphon.server.log import line
 from antiphon.server.middleware import OPEN
 from antiphon.settings import config
 from antiphon.settings.config import Config, ServerSettings
-from antiphon.settings.keys import AccessKeys, stored_form
+from antiphon.settings.keys import AccessKeys, hash_key
 from antiphon.testing import Upstream
 from tests.program import PATIENCE, posix_only
 from tests.server.clients import row
@@ -310,7 +310,7 @@ class TestNginx:
             assert arrived.wait(PATIENCE), "the first piece was held back"
             yield "two"
 
-        keys = AccessKeys({"alice": stored_form(KEY)})
+        keys = AccessKeys({"alice": hash_key(KEY)})
         with Serving({"slow": slow}, Config(keys=keys)) as serving:
             connection = proxied(serving)
             body = {"model": "slow/m", "stream": True, "messages": [{"role": "user", "content": "hi"}]}

@@ -16,7 +16,7 @@ from antiphon.formats.gemini import Gemini
 from antiphon.formats.responses import Responses
 from antiphon.providers.lookup import ProviderNames
 from antiphon.settings.config import Config
-from antiphon.settings.keys import AccessKeys, new_key, stored_form
+from antiphon.settings.keys import AccessKeys, hash_key, new_key
 from antiphon.testing import Fault, Upstream
 from tests.server.clients import (
     MODELS,
@@ -264,7 +264,7 @@ def test_error_in_a_stream(client: anthropic.Anthropic, upstream: Upstream) -> N
 def test_keys() -> None:
     """With keys set, the client is let in with the right one alone, as `x-api-key` or as a token."""
     key = new_key()
-    with listening(Config(keys=AccessKeys({"alice": stored_form(key)}))) as (server, _):
+    with listening(Config(keys=AccessKeys({"alice": hash_key(key)}))) as (server, _):
         with calling(server, key) as client:
             assert client.messages.create(model="own/m", max_tokens=9, messages=HELLO).content
         with anthropic.Anthropic(base_url=server.address, auth_token=key, max_retries=0) as client:

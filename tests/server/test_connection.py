@@ -17,7 +17,7 @@ from uvicorn.server import ServerState
 
 from antiphon.server.connection import protocol
 from antiphon.settings.config import Config, Limits
-from antiphon.settings.keys import AccessKeys, stored_form
+from antiphon.settings.keys import AccessKeys, hash_key
 from antiphon.testing import Upstream
 from tests.server.raw import DIALECTS, Wire, ask, eventually, get, post, row
 from tests.serving import Serving
@@ -303,7 +303,7 @@ def test_body_in_single_bytes_is_not_too_much_around_it() -> None:
 def test_no_second_answer_to_a_request_with_a_faulty_body() -> None:
     """What goes wrong in the rest of a body whose request was answered is no other request."""
     with Upstream() as upstream:
-        config = Config(keys=AccessKeys({"ann": stored_form("ap-" + "k" * 40)}), limits=LIMITS)
+        config = Config(keys=AccessKeys({"ann": hash_key("ap-" + "k" * 40)}), limits=LIMITS)
         with Serving({"up": row(upstream)}, config) as server, Wire(server.port) as wire:
             head = CHUNKED.replace(b"/a", b"/v1/chat/completions")
             assert wire.send(head + b"0\r\n").reply().status == 401

@@ -13,7 +13,7 @@ import pytest
 from antiphon.errors import ConfigError
 from antiphon.providers.catalog import ProviderRow
 from antiphon.server import run
-from antiphon.settings.keys import new_key, stored_form
+from antiphon.settings.keys import hash_key, new_key
 from antiphon.testing import Upstream
 from tests.serving import Serving
 
@@ -172,7 +172,7 @@ def test_missing_key_of_a_provider_of_the_settings(monkeypatch: pytest.MonkeyPat
 def test_settings_read_anew_are_safe_for_the_address(tmp_path: Path) -> None:
     """An address that others reach is not left without keys, whatever the file says of the address by then."""
     file = tmp_path / "settings.toml"
-    file.write_text(f'[server]\nhost = "0.0.0.0"\n[keys]\nann = "{stored_form(new_key())}"\n')
+    file.write_text(f'[server]\nhost = "0.0.0.0"\n[keys]\nann = "{hash_key(new_key())}"\n')
     source = run.Source(str(file), {})
     source.pin(source.load())
     file.write_text('[server]\nhost = "127.0.0.1"\n')

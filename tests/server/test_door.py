@@ -15,7 +15,7 @@ from antiphon.providers.lookup import ProviderNames
 from antiphon.server.exchange import is_id
 from antiphon.server.middleware import OPEN
 from antiphon.settings.config import Config, Limits, ServerSettings
-from antiphon.settings.keys import AccessKeys, new_key, stored_form
+from antiphon.settings.keys import AccessKeys, hash_key, new_key
 from antiphon.testing import Fault, Upstream
 from tests.server.raw import DIALECTS, Dialect, Reply, Wire, ask, get, post, row
 from tests.serving import Serving
@@ -35,7 +35,7 @@ def upstream() -> Iterator[Upstream]:
 @pytest.fixture(scope="module")
 def locked(upstream: Upstream) -> Iterator[Serving]:
     """A server with a key, and with every route that there can be."""
-    config = Config(keys=AccessKeys({"ann": stored_form(KEY)}), server=METRICS)
+    config = Config(keys=AccessKeys({"ann": hash_key(KEY)}), server=METRICS)
     with Serving({"up": row(upstream)}, config) as serving:
         yield serving
 
@@ -110,7 +110,7 @@ def test_key_in_each_field(locked: Serving, field: str, subtests: pytest.Subtest
         "x-api-key: \xe9" + KEY,
         "cookie: key=" + KEY,
         "x-api-key: ann",
-        "x-api-key: " + stored_form(KEY),
+        "x-api-key: " + hash_key(KEY),
     ],
     ids=range(10),  # they may not have the key in them, which is another one in each process
 )
@@ -218,7 +218,7 @@ def preflight(port: int, origin: str) -> Reply:
     return ask(port, get("/v1/messages", asked).replace(b"GET", b"OPTIONS", 1))
 
 
-@pytest.mark.parametrize("keys", [AccessKeys(), AccessKeys({"ann": stored_form(KEY)})], ids=["keyless", "locked"])
+@pytest.mark.parametrize("keys", [AccessKeys(), AccessKeys({"ann": hash_key(KEY)})], ids=["keyless", "locked"])
 def test_pages_that_are_configured(upstream: Upstream, keys: AccessKeys) -> None:
     """The pages in `server.cors_origins` may call, with what a browser asks first; no other may."""
     config = Config(keys=keys, server=ServerSettings(cors_origins=("https://chat.example",)))

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from antiphon.chat.requests import ChatRequest
 from antiphon.formats.gemini import Gemini
 from antiphon.settings.config import Config
-from antiphon.settings.keys import AccessKeys, new_key, stored_form
+from antiphon.settings.keys import AccessKeys, hash_key, new_key
 from antiphon.testing import Fault, Upstream
 from tests.server.clients import MODELS, PNG, RIGHT, USAGE, ask_weather, listening, reply_to, row, unknown_name
 from tests.serving import Serving
@@ -219,7 +219,7 @@ def test_error_in_a_stream(client: genai.Client, upstream: Upstream) -> None:
 def test_keys() -> None:
     """With keys set, the client is let in with the right one alone."""
     key = new_key()
-    with listening(Config(keys=AccessKeys({"alice": stored_form(key)}))) as (server, _):
+    with listening(Config(keys=AccessKeys({"alice": hash_key(key)}))) as (server, _):
         with calling(server, key) as client:
             check_text(client.models.generate_content(model="own/m", contents="hi"), "You said: hi")
         with calling(server, "wrong") as client, pytest.raises(genai.errors.ClientError) as caught:

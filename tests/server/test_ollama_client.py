@@ -11,7 +11,7 @@ import pytest
 
 from antiphon.formats.ollama import Ollama
 from antiphon.settings.config import Config
-from antiphon.settings.keys import AccessKeys, new_key, stored_form
+from antiphon.settings.keys import AccessKeys, hash_key, new_key
 from antiphon.testing import Fault, Upstream, vector_of
 from tests.server.clients import (
     MODELS,
@@ -186,7 +186,7 @@ def test_error_in_a_stream(client: ollama.Client, upstream: Upstream) -> None:
 def test_keys() -> None:
     """With keys set, the client is let in with the right one alone."""
     key = new_key()
-    with listening(Config(keys=AccessKeys({"alice": stored_form(key)}))) as (server, _):
+    with listening(Config(keys=AccessKeys({"alice": hash_key(key)}))) as (server, _):
         with ollama.Client(host=server.address, headers={"authorization": f"Bearer {key}"}) as client:
             assert client.chat("own/m", HELLO).message.content == "You said: hi"
         with ollama.Client(host=server.address) as client, pytest.raises(ollama.ResponseError, match="key") as caught:

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from antiphon.formats.responses import Responses
 from antiphon.settings.config import Config, ServerSettings
-from antiphon.settings.keys import AccessKeys, new_key, stored_form
+from antiphon.settings.keys import AccessKeys, hash_key, new_key
 from antiphon.testing import (
     AsyncGeneratorProviderMock,
     AsyncProviderMock,
@@ -232,7 +232,7 @@ def test_strict() -> None:
 def test_keys() -> None:
     """With keys set, the client is let in with the right one alone."""
     key = new_key()
-    config = Config(keys=AccessKeys({"alice": stored_form(key)}))
+    config = Config(keys=AccessKeys({"alice": hash_key(key)}))
     with listening(config) as (server, _), openai.OpenAI(base_url=f"{server.address}/v1", api_key=key) as client:
         assert client.chat.completions.create(model="own/m", messages=HELLO).choices[0].message.content
         with pytest.raises(openai.AuthenticationError, match="none of this server's") as caught:

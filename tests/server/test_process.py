@@ -19,7 +19,7 @@ from typing import Any, Self
 
 import pytest
 
-from antiphon.settings.keys import stored_form
+from antiphon.settings.keys import hash_key
 from antiphon.testing import Fault, Upstream
 from tests import program
 from tests.program import CANARY
@@ -278,7 +278,7 @@ def test_a_hang_up_during_the_start_waits(tmp_path: Path, upstream: Upstream) ->
 @pytest.mark.parametrize("text", ["", "[server]\n"])
 def test_no_reload_takes_the_last_key(tmp_path: Path, upstream: Upstream, text: str) -> None:
     """A file that is empty, cut or not there for a moment does not open a server that has keys."""
-    path = settings(tmp_path, upstream, f'[keys]\nalice = "{stored_form(KEY)}"')
+    path = settings(tmp_path, upstream, f'[keys]\nalice = "{hash_key(KEY)}"')
     with Process(path) as serving:
         if text:
             path.write_text(text)

@@ -17,7 +17,7 @@ from antiphon.providers.catalog import ProviderRow
 from antiphon.providers.lookup import ProviderNames
 from antiphon.server.log import line
 from antiphon.settings.config import Config
-from antiphon.settings.keys import AccessKeys, stored_form
+from antiphon.settings.keys import AccessKeys, hash_key
 from antiphon.testing import Fault, Upstream
 from tests import peers
 from tests.server.clients import CODECS
@@ -47,7 +47,7 @@ def server_of(url: str, codec: str = "openai-chat", *, locked: bool = False) -> 
     known = ProviderRow(id="up", name="Up", codec=codec, base_url=url)
     config = Config(names=ProviderNames(keys={"up": Secret(KEY)}, files=()))
     if locked:
-        config = msgspec.structs.replace(config, keys=AccessKeys({"ann": stored_form(OURS)}))
+        config = msgspec.structs.replace(config, keys=AccessKeys({"ann": hash_key(OURS)}))
     with Serving({"up": known}, config) as serving:
         yield serving
 

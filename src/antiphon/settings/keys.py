@@ -12,7 +12,7 @@ import re
 import secrets
 from collections.abc import Iterator, Mapping
 
-__all__ = ["LONGEST", "SHORTEST", "AccessKeys", "environment_keys", "name_fault", "new_key", "stored_form"]
+__all__ = ["LONGEST", "SHORTEST", "AccessKeys", "environment_keys", "hash_key", "name_fault", "new_key"]
 
 SHORTEST = 20
 """Characters that a key has at least."""
@@ -28,7 +28,7 @@ def new_key() -> str:
     return f"ap-{secrets.token_urlsafe(32)}"
 
 
-def stored_form(key: str) -> str:
+def hash_key(key: str) -> str:
     """Return what to store of *key*, with a salt of its own.
 
     SHA-256 is fast, and right here: a slow hash makes up for passwords that can be guessed, and 256 random bits cannot
@@ -57,7 +57,7 @@ def environment_keys(text: str) -> dict[str, str]:
         ValueError: One of them cannot be a key.
     """
     keys = [key for part in text.split(",") if (key := part.strip())]
-    return {f"env-{number}": stored_form(key) for number, key in enumerate(keys, 1)}
+    return {f"env-{number}": hash_key(key) for number, key in enumerate(keys, 1)}
 
 
 def name_fault(name: str) -> str | None:
