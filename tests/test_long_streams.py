@@ -15,7 +15,7 @@ from antiphon.chat.events import TextDelta
 from antiphon.chat.messages import Message, Text
 from antiphon.chat.think_tags import ThinkTagParser
 from antiphon.errors import APIStatusError, ResponseTooLargeError
-from antiphon.formats.framing.eventstream import FrameDecoder, encode, encode_headers
+from antiphon.formats.framing.eventstream import EventStreamDecoder, encode, encode_headers
 from antiphon.formats.framing.ndjson import LineDecoder
 from antiphon.formats.framing.sse import SSEDecoder
 from antiphon.formats.gemini import Gemini
@@ -90,7 +90,7 @@ SHAPES: dict[str, Callable[[int], Callable[[], object]]] = {
     "events-of-many-lines": lambda size: bytes_of(SSEDecoder, b"", b"data: x\n" * 50, size),
     "events-byte-by-byte": lambda size: bytes_of(SSEDecoder, b"data: ", b"x", size),
     "lines-byte-by-byte": lambda size: bytes_of(LineDecoder, b"", b"x", size),
-    "frames-byte-by-byte": lambda size: bytes_of(FrameDecoder, FRAME[:20], b"x", min(size, 2000)),
+    "frames-byte-by-byte": lambda size: bytes_of(EventStreamDecoder, FRAME[:20], b"x", min(size, 2000)),
     "head-byte-by-byte": lambda size: bytes_of(ResponseReader, b"HTTP/1.1 200 OK\r\nx: ", b"x", size),
     "trailer-byte-by-byte": lambda size: bytes_of(
         ResponseReader, b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\n", b"x", size

@@ -135,7 +135,7 @@ def bedrock_body(named: Iterable[tuple[str, Any]]) -> bytes:
 
 def bedrock_frames(data: bytes) -> list[Any]:
     """Return names and JSON of the frames."""
-    found = event_stream.FrameDecoder().feed(data)
+    found = event_stream.EventStreamDecoder().feed(data)
     return [[headers[":event-type"], json.decode(payload)] for headers, payload in found]
 
 

@@ -128,7 +128,7 @@ def test_whole_answers(exchanges: list[Exchange]) -> None:
 
 def split(body: bytes) -> list[tuple[Any, Any]]:
     """Return the headers and the JSON of each frame."""
-    decoder = eventstream.FrameDecoder()
+    decoder = eventstream.EventStreamDecoder()
     found = [(headers, json.decode(payload)) for headers, payload in decoder.feed(body)]
     decoder.close()
     return found

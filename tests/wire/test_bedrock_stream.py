@@ -73,7 +73,9 @@ def answer(*named: tuple[str, Any]) -> Completion:
 def written(*told: Event) -> list[Any]:
     """Return names and payloads of the frames that *told* become."""
     body = laws.encoded(CODEC, REQUEST, told)
-    return [(headers[":event-type"], json.decode(data)) for headers, data in eventstream.FrameDecoder().feed(body)]
+    return [
+        (headers[":event-type"], json.decode(data)) for headers, data in eventstream.EventStreamDecoder().feed(body)
+    ]
 
 
 def parts(*named: tuple[str, Any]) -> tuple[Any, ...]:
@@ -332,7 +334,7 @@ def test_facts_that_come_late() -> None:
 def test_errors_written(error: Any, name: str) -> None:
     """An error within a stream is one of the five that a stream knows, and is read as such again."""
     body = CODEC.encoder(REQUEST).error(error)
-    ((headers, payload),) = eventstream.FrameDecoder().feed(body)
+    ((headers, payload),) = eventstream.EventStreamDecoder().feed(body)
     assert (headers[":message-type"], headers[":exception-type"]) == ("exception", name)
     assert json.decode(payload) == {"message": "x"}
     with pytest.raises(StreamError, match="x"):

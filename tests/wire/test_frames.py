@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from antiphon.errors import ResponseTooLargeError, StreamError
-from antiphon.formats.framing.eventstream import FrameDecoder, encode, encode_headers
+from antiphon.formats.framing.eventstream import EventStreamDecoder, encode, encode_headers
 from tests.vendors import botocore
 
 HEADERS = {":event-type": "x", ":message-type": "event"}
@@ -28,7 +28,7 @@ def framed(headers: bytes, payload: bytes = b"") -> bytes:
 
 def read(*pieces: bytes, limit: int = 10**6) -> list[tuple[Any, bytes]]:
     """Return the frames of a body that comes in *pieces*."""
-    decoder = FrameDecoder(limit=limit)
+    decoder = EventStreamDecoder(limit=limit)
     found = [frame for piece in pieces for frame in decoder.feed(piece)]
     decoder.close()
     return found
@@ -60,14 +60,14 @@ def test_a_changed_byte_is_noticed(place: int) -> None:
     """Wherever one bit is changed on the way, a checksum tells, and no frame comes out."""
     changed = bytearray(FRAME)
     changed[place] ^= 1
-    decoder = FrameDecoder()
+    decoder = EventStreamDecoder()
     with pytest.raises(StreamError, match="checksum"):
         list(decoder.feed(bytes(changed) + FRAME))
 
 
 def test_frames_before_a_fault_come_out() -> None:
     """What is whole is given before the fault that follows it in the same read."""
-    decoder = FrameDecoder()
+    decoder = EventStreamDecoder()
     frames = decoder.feed(FRAME + b"no frame at all")
     assert next(frames) == (HEADERS, b'{"a":1}')
     with pytest.raises(StreamError, match="checksum"):
@@ -83,7 +83,7 @@ def test_a_frame_beyond_the_bound() -> None:
 
 def test_what_is_held_is_bounded() -> None:
     """After many frames nothing of them is left."""
-    decoder = FrameDecoder()
+    decoder = EventStreamDecoder()
     for _ in range(1000):
         assert len([*decoder.feed(FRAME)]) == 1
     decoder.close()

@@ -18,7 +18,7 @@ from antiphon.formats import json
 from antiphon.formats.codec import Decoder
 from antiphon.formats.status import excerpt
 
-__all__ = ["BYTE_ORDER_MARK", "MAX_BODY", "AnyDecoder", "WholeDecoder", "with_received"]
+__all__ = ["BYTE_ORDER_MARK", "MAX_BODY", "SniffingDecoder", "WholeAnswerDecoder", "with_received"]
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 """In UTF-8; some servers begin a body with it."""
@@ -33,7 +33,7 @@ _FIELDS = (b":", b"data:", b"event:", b"id:", b"retry:")
 """How a stream of server-sent events begins."""
 
 
-class WholeDecoder:
+class WholeAnswerDecoder:
     """Collects the body of an answer and gives its events at the end.
 
     Args:
@@ -119,7 +119,7 @@ def _unfinished(completion: Completion) -> Iterator[Event]:
         yield UsageUpdate(completion.usage)
 
 
-class AnyDecoder:
+class SniffingDecoder:
     """Tells by its first bytes whether a whole answer comes or a stream of server-sent events.
 
     Args:

@@ -30,7 +30,7 @@ from antiphon.formats.anthropic.frames import StreamEncoder
 from antiphon.formats.anthropic.message import NAME, NOTES
 from antiphon.formats.anthropic.request import DEFAULT_MAX_TOKENS, decode_request, encode_request
 from antiphon.formats.anthropic.stream import StreamDecoder
-from antiphon.formats.body import AnyDecoder, WholeDecoder
+from antiphon.formats.body import SniffingDecoder, WholeAnswerDecoder
 from antiphon.formats.codec import Decoder, Encoder, Headers, HTTPReply, HTTPRequest, ListedModel
 from antiphon.formats.listing import listed_models, token_count
 from antiphon.formats.status import error_reply, excerpt, status_error, words
@@ -125,7 +125,7 @@ class Anthropic(msgspec.Struct, frozen=True, kw_only=True):
         """
         kind = content_type.partition(";")[0].strip().lower()
         stream = kind == "text/event-stream" or (request.stream and kind != "application/json")
-        return AnyDecoder(StreamDecoder(), WholeDecoder(decode_completion), labelled_stream=stream)
+        return SniffingDecoder(StreamDecoder(), WholeAnswerDecoder(decode_completion), labelled_stream=stream)
 
     def decode_error(self, status: int, headers: Headers, body: bytes) -> APIError:
         """Read an upstream's error reply. *body* may be empty, HTML from a proxy, or JSON of any shape."""

@@ -34,7 +34,7 @@ from antiphon.formats.bedrock.frames import StreamEncoder
 from antiphon.formats.bedrock.message import NAME
 from antiphon.formats.bedrock.request import decode_request, encode_request
 from antiphon.formats.bedrock.stream import StreamDecoder
-from antiphon.formats.body import WholeDecoder
+from antiphon.formats.body import WholeAnswerDecoder
 from antiphon.formats.codec import Decoder, Encoder, Headers, HTTPReply, HTTPRequest, ListedModel
 from antiphon.formats.framing.eventstream import CONTENT_TYPE, MAX_FRAME
 from antiphon.formats.listing import listed_models, token_count
@@ -201,4 +201,4 @@ class _AnyDecoder:
     def _decoder(self, *, stream: bool) -> Decoder:
         if stream:
             return StreamDecoder(model=self._model)
-        return WholeDecoder(partial(decode_completion, model=self._model))
+        return WholeAnswerDecoder(partial(decode_completion, model=self._model))

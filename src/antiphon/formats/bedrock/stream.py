@@ -145,7 +145,7 @@ class StreamDecoder:
 
     def __init__(self, *, model: str) -> None:
         self._model = model
-        self._frames = eventstream.FrameDecoder()
+        self._frames = eventstream.EventStreamDecoder()
         self._begun = False
         self._blocks: dict[int, _Block] = {}
         self._newest: _Block | None = None

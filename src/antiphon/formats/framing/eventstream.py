@@ -20,7 +20,7 @@ from zlib import crc32
 
 from antiphon.errors import ResponseTooLargeError, StreamError
 
-__all__ = ["CONTENT_TYPE", "MAX_FRAME", "FrameDecoder", "FrameHeaders", "encode", "encode_headers"]
+__all__ = ["CONTENT_TYPE", "MAX_FRAME", "EventStreamDecoder", "FrameHeaders", "encode", "encode_headers"]
 
 CONTENT_TYPE: Final = "application/vnd.amazon.eventstream"
 
@@ -66,7 +66,7 @@ _VALUES: dict[int, tuple[int | None, Callable[[bytes], Any]]] = {
 """How long a value of each type is, `None` where two bytes before it say so, and what reads it."""
 
 
-class FrameDecoder:
+class EventStreamDecoder:
     """Splits the bytes of one body into `(headers, payload)`."""
 
     __slots__ = ("_held", "_known", "_limit", "_needed", "_size")

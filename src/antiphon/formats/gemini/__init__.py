@@ -19,7 +19,7 @@ from antiphon.chat.answers import Completion
 from antiphon.chat.requests import ChatRequest
 from antiphon.errors import APIError
 from antiphon.formats import json, read
-from antiphon.formats.body import AnyDecoder, WholeDecoder
+from antiphon.formats.body import SniffingDecoder, WholeAnswerDecoder
 from antiphon.formats.codec import Decoder, Encoder, Headers, HTTPReply, HTTPRequest, ListedModel
 from antiphon.formats.gemini.answer import (
     decode_completion,
@@ -110,7 +110,9 @@ class Gemini(msgspec.Struct, frozen=True, kw_only=True):
         """
         kind = content_type.partition(";")[0].strip().lower()
         stream = kind == "text/event-stream" or (request.stream and kind != "application/json")
-        return AnyDecoder(StreamDecoder(), BodyDecoder(WholeDecoder(decode_completion)), labelled_stream=stream)
+        return SniffingDecoder(
+            StreamDecoder(), BodyDecoder(WholeAnswerDecoder(decode_completion)), labelled_stream=stream
+        )
 
     def decode_error(self, status: int, headers: Headers, body: bytes) -> APIError:
         """Read an upstream's error reply. *body* may be empty, HTML from a proxy, or JSON of any shape."""

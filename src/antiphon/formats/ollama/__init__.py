@@ -19,7 +19,7 @@ from antiphon.chat.events import Event
 from antiphon.chat.requests import ChatRequest
 from antiphon.errors import APIError
 from antiphon.formats import json, read
-from antiphon.formats.body import BYTE_ORDER_MARK, MAX_BODY, WholeDecoder
+from antiphon.formats.body import BYTE_ORDER_MARK, MAX_BODY, WholeAnswerDecoder
 from antiphon.formats.codec import Decoder, Encoder, Headers, HTTPReply, HTTPRequest, ListedModel
 from antiphon.formats.listing import listed_models
 from antiphon.formats.ollama.answer import decode_completion, encode_completion, error_inside, error_object
@@ -174,7 +174,7 @@ class _AnyDecoder:
         return self._chosen.feed(held)
 
     def _choose(self, *, whole: bool) -> Decoder:
-        return WholeDecoder(decode_completion) if whole else StreamDecoder()
+        return WholeAnswerDecoder(decode_completion) if whole else StreamDecoder()
 
     def _is_whole(self, first: bytes) -> bool:
         try:

@@ -23,7 +23,7 @@ from antiphon.chat.messages import File, Message, Part, ToolResult
 from antiphon.chat.requests import ChatRequest
 from antiphon.errors import APIError, StreamError
 from antiphon.formats import json, read
-from antiphon.formats.body import AnyDecoder, WholeDecoder, with_received
+from antiphon.formats.body import SniffingDecoder, WholeAnswerDecoder, with_received
 from antiphon.formats.codec import Decoder, Encoder, Headers, HTTPReply, HTTPRequest, ListedModel
 from antiphon.formats.listing import listed_models, openai_model, openai_models
 from antiphon.formats.openai_chat.answer import (
@@ -219,7 +219,9 @@ class OpenAIChat(msgspec.Struct, frozen=True, kw_only=True):
         kind = content_type.partition(";")[0].strip().lower()
         labelled_stream = kind == "text/event-stream" or (request.stream and kind != "application/json")
         stream = StreamDecoder(choices=request.n or 1, exact=self.exact)
-        return AnyDecoder(stream, WholeDecoder(partial(_answer, exact=self.exact)), labelled_stream=labelled_stream)
+        return SniffingDecoder(
+            stream, WholeAnswerDecoder(partial(_answer, exact=self.exact)), labelled_stream=labelled_stream
+        )
 
     def decode_error(self, status: int, headers: Headers, body: bytes) -> APIError:
         """Read an upstream's error reply. *body* may be empty, HTML from a proxy, or JSON of any shape."""

@@ -17,7 +17,7 @@ from antiphon.chat.answers import Completion
 from antiphon.chat.requests import ChatRequest
 from antiphon.errors import APIError
 from antiphon.formats import json, read
-from antiphon.formats.body import AnyDecoder, WholeDecoder
+from antiphon.formats.body import SniffingDecoder, WholeAnswerDecoder
 from antiphon.formats.codec import Decoder, Encoder, Headers, HTTPReply, HTTPRequest, ListedModel
 from antiphon.formats.listing import listed_models, openai_model, openai_models, token_count
 from antiphon.formats.responses.answer import decode_completion, encode_completion, error_fields, error_inside
@@ -90,7 +90,9 @@ class Responses(msgspec.Struct, frozen=True, kw_only=True):
         """
         kind = content_type.partition(";")[0].strip().lower()
         stream = kind == "text/event-stream" or (request.stream and kind != "application/json")
-        return AnyDecoder(StreamDecoder(exact=self.exact), WholeDecoder(decode_completion), labelled_stream=stream)
+        return SniffingDecoder(
+            StreamDecoder(exact=self.exact), WholeAnswerDecoder(decode_completion), labelled_stream=stream
+        )
 
     def decode_error(self, status: int, headers: Headers, body: bytes) -> APIError:
         """Read an upstream's error reply. *body* may be empty, HTML from a proxy, or JSON of any shape."""
