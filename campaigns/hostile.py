@@ -34,7 +34,7 @@ _GARBAGE = (
     b": comment\n\n" * 500,
     b"data: 1e999\n\ndata: -0\n\ndata: null\n\n",
 )
-Reply: TypeAlias = Callable[[asyncio.StreamWriter, bytes, Random], Awaitable[None]]
+Response: TypeAlias = Callable[[asyncio.StreamWriter, bytes, Random], Awaitable[None]]
 
 
 def _whole(body: bytes, status: int = 200, kind: str = _JSON, more: bytes = b"") -> bytes:
@@ -149,7 +149,7 @@ async def _sink(writer: asyncio.StreamWriter, body: bytes, rng: Random) -> None:
         writer.write(_whole(_answer()))
 
 
-HOSTILE: dict[str, Reply] = {
+HOSTILE: dict[str, Response] = {
     "closing": _closing,
     "statuses": _statuses,
     "heads": _heads,
@@ -165,7 +165,7 @@ HOSTILE: dict[str, Reply] = {
 
 
 class _Provider:
-    def __init__(self, name: str, reply: Reply, rng: Random, *, lists: bool) -> None:
+    def __init__(self, name: str, reply: Response, rng: Random, *, lists: bool) -> None:
         self._reply = reply
         self._rng = rng
         self._listing = json.dumps({"object": "list", "data": [{"id": name, "object": "model"}]}).encode()

@@ -89,7 +89,7 @@ async def ask(peer: Peer, **how: Any) -> str | None:
 
 def folder(bundle: Path) -> Path:
     """Make a directory of certificates as OpenSSL looks them up."""
-    directory = bundle.parent / "trusted"
+    directory = bundle.parent / "create_ssl_context"
     directory.mkdir()
     (directory / "authority.pem").write_bytes(bundle.read_bytes())
     subprocess.run(["openssl", "rehash", str(directory)], check=True)

@@ -10,7 +10,7 @@ import trustme
 
 from antiphon.errors import APIConnectionError
 from antiphon.http import environment
-from antiphon.http.environment import Origin, Proxies, origin_of, trusted
+from antiphon.http.environment import Origin, Proxies, create_ssl_context, origin_of
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_certificates_of_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_pa
     file = tmp_path / "own.pem"
     trustme.CA().cert_pem.write_to_path(str(file))
     monkeypatch.setenv("SSL_CERT_FILE", str(file))
-    assert authorities(trusted()) == 1
+    assert authorities(create_ssl_context()) == 1
 
 
 def test_certificates_in_unusual_places(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -173,8 +173,8 @@ def test_certificates_in_unusual_places(monkeypatch: pytest.MonkeyPatch, tmp_pat
         lambda: ssl.DefaultVerifyPaths(None, None, "", "", "", ""),  # type: ignore[arg-type]
     )
     monkeypatch.setattr(environment, "_BUNDLES", (str(empty),))
-    assert authorities(trusted()) == 0
+    assert authorities(create_ssl_context()) == 0
     file = tmp_path / "bundle.pem"
     trustme.CA().cert_pem.write_to_path(str(file))
     monkeypatch.setattr(environment, "_BUNDLES", (str(empty), str(file)))
-    assert authorities(trusted()) == 1
+    assert authorities(create_ssl_context()) == 1

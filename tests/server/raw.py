@@ -79,7 +79,7 @@ def row(upstream: Upstream, codec: str = "openai-chat") -> ProviderRow:
     return ProviderRow(id="up", name="Up", codec=codec, base_url=upstream.base_url)
 
 
-class Reply(NamedTuple):
+class Response(NamedTuple):
     """An answer."""
 
     status: int
@@ -124,12 +124,12 @@ class Wire:
             headers[name.lower()] = value
         return int(status.split()[1]), headers
 
-    def reply(self) -> Reply:
+    def reply(self) -> Response:
         """Read a whole answer."""
         status, headers = self.head()
         if "content-length" in headers:
-            return Reply(status, headers, self._file.read(int(headers["content-length"])))
-        return Reply(status, headers, b"".join(iter(self.chunk, b"")))
+            return Response(status, headers, self._file.read(int(headers["content-length"])))
+        return Response(status, headers, b"".join(iter(self.chunk, b"")))
 
     def chunk(self) -> bytes:
         """Read the next piece of a streamed answer: what the server wrote at once; of none, the last."""
@@ -167,7 +167,7 @@ class Wire:
         self.close()
 
 
-def ask(port: int, data: bytes) -> Reply:
+def ask(port: int, data: bytes) -> Response:
     """Send a request and return the answer."""
     with Wire(port) as wire:
         return wire.send(data).reply()

@@ -17,7 +17,7 @@ from antiphon.server.middleware import OPEN
 from antiphon.settings.config import Config, Limits, ServerSettings
 from antiphon.settings.keys import AccessKeys, hash_key, new_key
 from antiphon.testing import Fault, Upstream
-from tests.server.raw import DIALECTS, Dialect, Reply, Wire, ask, get, post, row
+from tests.server.raw import DIALECTS, Dialect, Response, Wire, ask, get, post, row
 from tests.serving import Serving
 
 KEY = new_key()
@@ -212,7 +212,7 @@ def test_page_of_another_site_is_let_in_where_it_is_configured(upstream: Upstrea
             assert ask(serving.port, get("/v1/models", fields + more)).status == status
 
 
-def preflight(port: int, origin: str) -> Reply:
+def preflight(port: int, origin: str) -> Response:
     """Ask as a browser does before it sends a request for a page."""
     asked = f"origin: {origin}\r\naccess-control-request-method: POST\r\naccess-control-request-headers: x-api-key\r\n"
     return ask(port, get("/v1/messages", asked).replace(b"GET", b"OPTIONS", 1))

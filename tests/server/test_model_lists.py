@@ -17,7 +17,7 @@ from antiphon.providers.lookup import ProviderNames
 from antiphon.server import model_lists
 from antiphon.settings.config import Config, Limits
 from antiphon.testing import Fault, Upstream
-from tests.server.raw import DIALECTS, Reply, Wire, ask, eventually, get, post
+from tests.server.raw import DIALECTS, Response, Wire, ask, eventually, get, post
 from tests.serving import Serving
 
 SILENT = Fault.stall(after=-1)
@@ -48,7 +48,7 @@ def row(id: str, upstream: Upstream) -> ProviderRow:
     return ProviderRow(id=id, name=id.title(), codec="openai-chat", base_url=upstream.base_url)
 
 
-def names(reply: Reply) -> set[str]:
+def names(reply: Response) -> set[str]:
     """Return the names in a list in OpenAI's form, but for the local model's."""
     assert reply.status == 200, reply
     return {model["id"] for model in reply.json["data"] if model["owned_by"] != "local"}

@@ -21,7 +21,7 @@ from antiphon.settings.keys import AccessKeys, hash_key
 from antiphon.testing import Fault, Upstream
 from tests import peers
 from tests.server.clients import CODECS
-from tests.server.raw import DIALECTS, SAY_HI, Dialect, Reply, ask, post
+from tests.server.raw import DIALECTS, SAY_HI, Dialect, Response, ask, post
 from tests.serving import Serving
 
 KEY = "sk-proj-canary0123456789abcdefwxyz"
@@ -52,7 +52,7 @@ def server_of(url: str, codec: str = "openai-chat", *, locked: bool = False) -> 
         yield serving
 
 
-def asked(server: Serving, dialect: Dialect, *, stream: bool = False, model: str = "up/x") -> Reply:
+def asked(server: Serving, dialect: Dialect, *, stream: bool = False, model: str = "up/x") -> Response:
     """Return the answer to a chat of a client with the right key."""
     headers = f"authorization: Bearer {OURS}\r\n"
     return ask(server.port, dialect.request(stream=stream, model=model, headers=headers))

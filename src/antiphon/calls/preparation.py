@@ -70,9 +70,9 @@ class PreparedCall:
     def folded(self, folder: Folder) -> Completion:
         """Return what *folder* made of the events so far, with the receipt of the call."""
         completion, call = folder.completion(), self.call
-        if not call.losses and not call.reply_headers:
+        if not call.losses and not call.response_headers:
             return completion
-        return msgspec.structs.replace(completion, losses=tuple(call.losses), headers=call.reply_headers)
+        return msgspec.structs.replace(completion, losses=tuple(call.losses), headers=call.response_headers)
 
     async def chunks(self) -> AsyncGenerator[CompletionChunk, None]:
         """Run it and give the answer in pieces."""

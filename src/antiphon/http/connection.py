@@ -93,7 +93,7 @@ class Pool:
         idle = self._sites[origin].idle
         while idle:
             connection = idle.pop()
-            if connection.wake_up():
+            if connection.mark_active():
                 return connection
         return None
 
@@ -103,7 +103,7 @@ class Pool:
         if self.closed or len(idle) >= _IDLE_PER_ORIGIN:
             connection.abort()
         else:
-            connection.rest(idle)
+            connection.mark_idle(idle)
 
     def _new_site(self, origin: Origin) -> _Site:
         if len(self._sites) >= _SITES:

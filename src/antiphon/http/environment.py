@@ -15,7 +15,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from antiphon.errors import APIConnectionError
 
-__all__ = ["Origin", "Proxies", "Proxy", "origin_of", "trusted"]
+__all__ = ["Origin", "Proxies", "Proxy", "create_ssl_context", "origin_of"]
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -167,7 +167,7 @@ def _within(host: str, network: str) -> bool:
         return False
 
 
-def trusted() -> ssl.SSLContext:
+def create_ssl_context() -> ssl.SSLContext:
     """Make a TLS context that trusts what this machine trusts. Reads files: not for an event loop's thread.
 
     `SSL_CERT_FILE`, a PEM file, and `SSL_CERT_DIR`, a directory as `openssl rehash` makes it, stand in place of the

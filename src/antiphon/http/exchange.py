@@ -20,12 +20,12 @@ from typing import Self
 from antiphon.errors import APIConnectionError
 from antiphon.formats.codec import HTTPRequest
 from antiphon.http.connection import MAX_CONNECTIONS, Connections, Pool
-from antiphon.http.failures import all_in_use, broken, unanswered, unreachable
+from antiphon.http.failures import all_in_use, connect_error, no_response_error, read_error
 from antiphon.http.http1 import MalformedError, ResponseReader, request_head
 from antiphon.http.protocol import Connection
 from antiphon.http.reply import SETTLE_SECONDS, AnyReply, aim, fields, own_field
 from antiphon.http.tls import TLS, Certificate, Verify
-from antiphon.http.transport import Reply, Timeout
+from antiphon.http.transport import Response, Timeout
 
 __all__ = ["HTTPTransport"]
 
@@ -63,7 +63,7 @@ class HTTPTransport:
 
     def open(
         self, url: str, request: HTTPRequest, *, headers: Mapping[str, str], timeout: Timeout
-    ) -> AbstractAsyncContextManager[Reply]:
+    ) -> AbstractAsyncContextManager[Response]:
         """Send *request* to *url* and give the reply: see `Transport.open`."""
         return _Exchange(self._connections, url, request, headers, timeout)
 
@@ -142,7 +142,7 @@ class _Exchange(AnyReply):
                 self._end()
                 raise StopAsyncIteration
             elif connection.fault is not None:
-                raise broken(self._origin, connection.fault, self._begun)
+                raise read_error(self._origin, connection.fault, self._begun)
             else:
                 await self._wait()
 
@@ -179,7 +179,7 @@ class _Exchange(AnyReply):
             if limit.expired():
                 failure: APIConnectionError = self._ran_out(name)
             else:
-                failure = unreachable(self._origin, self._connections.proxy(self._origin), error)
+                failure = connect_error(self._origin, self._connections.proxy(self._origin), error)
         raise failure
 
     async def _ask(self, connection: Connection) -> bool:
@@ -199,7 +199,7 @@ class _Exchange(AnyReply):
                 if connection.fault is not None:
                     if connection.reused and not (reader.started or isinstance(connection.fault, MalformedError)):
                         return False
-                    raise unanswered(self._origin, connection.fault)
+                    raise no_response_error(self._origin, connection.fault)
                 await self._wait()
             self._fields = None
             if connection.unsent or (reader.status >= 400 and len(self._request.body) > _READ_AT_ONCE):

@@ -13,10 +13,10 @@ from antiphon.errors import APIConnectionError, APIError, APIStatusError, APITim
 from antiphon.http.environment import Origin, Proxy
 from antiphon.http.http1 import MalformedError
 
-__all__ = ["all_in_use", "broken", "ran_out", "redirected", "unanswered", "unreachable"]
+__all__ = ["all_in_use", "connect_error", "no_response_error", "read_error", "redirected", "timeout_error"]
 
 
-def ran_out(origin: Origin, clock: str, seconds: float | None) -> APITimeoutError:
+def timeout_error(origin: Origin, clock: str, seconds: float | None) -> APITimeoutError:
     """Say which of the clocks of `Timeout` ran out, and how to give it more."""
     what = {
         "connect": f"No connection to {origin} stood",
@@ -39,7 +39,7 @@ def all_in_use(origin: Origin, most: int, name: str, seconds: float | None) -> A
     )
 
 
-def unreachable(origin: Origin, proxy: Proxy | None, error: OSError) -> APIConnectionError:
+def connect_error(origin: Origin, proxy: Proxy | None, error: OSError) -> APIConnectionError:
     """Say why no connection came about."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return APIConnectionError(
@@ -61,7 +61,7 @@ def unreachable(origin: Origin, proxy: Proxy | None, error: OSError) -> APIConne
     return APIConnectionError(f"No connection to {peer}: {_reason(error)}.")
 
 
-def unanswered(origin: Origin, fault: Exception) -> APIConnectionError:
+def no_response_error(origin: Origin, fault: Exception) -> APIConnectionError:
     """Say why no head of a response came."""
     if isinstance(fault, MalformedError):
         return APIConnectionError(
@@ -78,7 +78,7 @@ def unanswered(origin: Origin, fault: Exception) -> APIConnectionError:
     return APIConnectionError(f"{origin} broke the connection before it answered: {_reason(fault)}.")
 
 
-def broken(origin: Origin, fault: Exception, begun: bool) -> APIError:
+def read_error(origin: Origin, fault: Exception, begun: bool) -> APIError:
     """Say why a body ended before its end; *begun* tells whether any of it had come."""
     if isinstance(fault, MalformedError):
         return StreamError(f"The answer of {origin} is malformed: {fault}.")

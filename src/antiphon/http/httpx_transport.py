@@ -30,13 +30,13 @@ from antiphon.errors import AntiphonError, APIConnectionError, MissingExtraError
 from antiphon.formats.codec import HTTPRequest
 from antiphon.http.connection import MAX_CONNECTIONS
 from antiphon.http.environment import Origin
-from antiphon.http.failures import all_in_use, broken, unanswered, unreachable
+from antiphon.http.failures import all_in_use, connect_error, no_response_error, read_error
 from antiphon.http.http1 import MalformedError, request_head
 from antiphon.http.loops import AtTheEnd, PerLoop
 from antiphon.http.protocol import NEVER
 from antiphon.http.reply import SETTLE_SECONDS, AnyReply, aim, fields, own_field
 from antiphon.http.tls import TLS, Certificate, Verify
-from antiphon.http.transport import Reply, Timeout
+from antiphon.http.transport import Response, Timeout
 
 if TYPE_CHECKING:
     import httpx2
@@ -94,7 +94,7 @@ class HttpxTransport:
 
     def open(
         self, url: str, request: HTTPRequest, *, headers: Mapping[str, str], timeout: Timeout
-    ) -> AbstractAsyncContextManager[Reply]:
+    ) -> AbstractAsyncContextManager[Response]:
         """Send *request* to *url* and give the reply: see `Transport.open`."""
         return _Exchange(self, url, request, headers, timeout)
 
@@ -336,7 +336,7 @@ class _Exchange(AnyReply):
         self._body = self._response.aiter_raw()
         headers = {name.lower(): value for name, value in self._response.headers.items()}
         if any(map(_CONTROL.search, headers.values())):
-            raise unanswered(self._origin, MalformedError("a header field holds a control character"))
+            raise no_response_error(self._origin, MalformedError("a header field holds a control character"))
         self._accept(self._response.status_code, headers)
 
     def _late_on_the_way(self, name: str) -> APIConnectionError:
@@ -357,7 +357,7 @@ class _Exchange(AnyReply):
             async with limit:
                 data = await anext(self._body, b"")
         except (self._errors.HTTPError, OSError) as error:
-            failure = self._late() if limit.expired() else broken(self._origin, _os_error(error), self._begun)
+            failure = self._late() if limit.expired() else read_error(self._origin, _os_error(error), self._begun)
         else:
             self._complete = not data
             return data
@@ -371,10 +371,10 @@ class _Exchange(AnyReply):
         if isinstance(error, errors.UnsupportedProtocol | errors.LocalProtocolError):
             return APIConnectionError(f"The request to {self._origin} cannot be sent over HTTP.", retryable=False)
         if isinstance(error, errors.ConnectError):
-            return unreachable(self._origin, None, _os_error(error))
+            return connect_error(self._origin, None, _os_error(error))
         if isinstance(error, errors.RemoteProtocolError) and "disconnected" not in str(error):
-            return unanswered(self._origin, MalformedError("what came is not the head of a response"))
-        return unanswered(self._origin, _os_error(error))
+            return no_response_error(self._origin, MalformedError("what came is not the head of a response"))
+        return no_response_error(self._origin, _os_error(error))
 
 
 def _httpx2() -> Any:

@@ -187,7 +187,7 @@ class Connection(asyncio.Protocol):
             return False
         return not (self._tcp.is_closing() or self.unsent)
 
-    def rest(self, shelf: list[Connection]) -> None:
+    def mark_idle(self, shelf: list[Connection]) -> None:
         """Put the connection on *shelf* until it is used again, for a minute at most.
 
         It leaves the shelf by itself when it is closed, which it is at once where the server has announced to close it
@@ -206,7 +206,7 @@ class Connection(asyncio.Protocol):
         shelf.append(self)
         self._arm(self._expires)
 
-    def wake_up(self) -> bool:
+    def mark_active(self) -> bool:
         """Return whether the connection, which has been taken off its shelf, may carry another request.
 
         It may where it is open, its time has not ended (a process that slept has not run its timers), and nothing is

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from antiphon.errors import APIConnectionError, APITimeoutError, ResponseTooLargeError, StreamError
 from antiphon.formats.codec import Headers, HTTPRequest
 from antiphon.http.environment import Origin, origin_of
-from antiphon.http.failures import broken, ran_out, redirected
+from antiphon.http.failures import read_error, redirected, timeout_error
 from antiphon.http.http1 import Gunzip, MalformedError
 from antiphon.http.protocol import NEVER
 from antiphon.http.transport import Timeout
@@ -156,7 +156,7 @@ class AnyReply:
         return "connect", None if until == NEVER else until
 
     def _ran_out(self, name: str) -> APITimeoutError:
-        return ran_out(self._origin, name, getattr(self._timeout, name))
+        return timeout_error(self._origin, name, getattr(self._timeout, name))
 
     def _late(self) -> APITimeoutError:
         """Return the error of the timeout that runs out first."""
@@ -193,7 +193,7 @@ class AnyReply:
         try:
             return next(self._unpacked, b"")
         except MalformedError as error:
-            failure = broken(self._origin, error, self._begun)
+            failure = read_error(self._origin, error, self._begun)
         raise failure
 
     def _end(self) -> None:

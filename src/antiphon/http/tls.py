@@ -7,7 +7,7 @@ import ssl
 from typing import TypeAlias
 
 from antiphon.errors import APIConnectionError
-from antiphon.http.environment import trusted
+from antiphon.http.environment import create_ssl_context
 
 __all__ = ["TLS", "Certificate", "Verify"]
 
@@ -52,7 +52,7 @@ class TLS:
         if isinstance(self._verify, ssl.SSLContext):
             return self._verify
         if isinstance(self._verify, bool):
-            context = trusted() if self._verify else _trusting_all()
+            context = create_ssl_context() if self._verify else _trusting_all()
         else:
             context = _trusting(self._verify)
         if self._cert:

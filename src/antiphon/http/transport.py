@@ -23,7 +23,7 @@ import msgspec
 
 from antiphon.formats.codec import Headers, HTTPRequest
 
-__all__ = ["Reply", "Timeout", "Transport"]
+__all__ = ["Response", "Timeout", "Transport"]
 
 
 class Timeout(msgspec.Struct, frozen=True):
@@ -82,7 +82,7 @@ class Timeout(msgspec.Struct, frozen=True):
 _DEFAULT = Timeout()
 
 
-class Reply(Protocol):
+class Response(Protocol):
     """The answer to one request, from its head on; `async for` gives the pieces of its body as they arrive."""
 
     status: int
@@ -117,7 +117,7 @@ class Transport(Protocol):
 
     def open(
         self, url: str, request: HTTPRequest, *, headers: Mapping[str, str], timeout: Timeout
-    ) -> AbstractAsyncContextManager[Reply]:
+    ) -> AbstractAsyncContextManager[Response]:
         """Send *request* to *url* with *headers*; entering gives the reply once its head is there.
 
         Raises:

@@ -39,7 +39,7 @@ class Call:
         answer_size: Bytes of the answer so far, where it came over HTTP.
     """
 
-    __slots__ = ("answer_size", "body", "headers", "losses", "reply_headers", "size", "strict", "timeout")
+    __slots__ = ("answer_size", "body", "headers", "losses", "response_headers", "size", "strict", "timeout")
 
     def __init__(
         self, *, timeout: Timeout | None = None, strict: bool = False, headers: dict[str, str] | None = None
@@ -48,7 +48,7 @@ class Call:
         self.strict = strict
         self.losses: list[Loss] = []
         self.headers = headers or {}
-        self.reply_headers: dict[str, str] = {}
+        self.response_headers: dict[str, str] = {}
         self.body: list[bytes] | None = None
         self.size = 0
         self.answer_size = 0

@@ -30,7 +30,7 @@ from antiphon.errors import (
 from antiphon.formats.body import MAX_BODY
 from antiphon.formats.codec import Codec, Decoder, Headers, HTTPRequest, TokenCounter
 from antiphon.formats.embeddings import EmbeddingCodec
-from antiphon.http.transport import Reply, Timeout, Transport
+from antiphon.http.transport import Response, Timeout, Transport
 from antiphon.providers.auth import Auth, AWSSignature, HiddenHeaders, Secret, redact, redact_parts
 from antiphon.providers.base import Call
 from antiphon.sync.blocking import computed, run_in_thread
@@ -118,7 +118,7 @@ class HTTPProvider:
                 if not 200 <= reply.status < 300:
                     refusal, carried = await self._refusal(reply), False
                     raise refusal
-                call.reply_headers = _short(
+                call.response_headers = _short(
                     {name: redact(value, *self._secrets) for name, value in reply.headers.items() if _tells(name)}
                 )
                 decoder = self.codec.decoder(request, reply.content_type)
@@ -241,7 +241,7 @@ class HTTPProvider:
             raise
         raise refusal
 
-    async def _refusal(self, reply: Reply) -> APIError:
+    async def _refusal(self, reply: Response) -> APIError:
         """Read an error reply. A function of its own: a body that repeats a key is then no local of what raises."""
         return self.codec.decode_error(reply.status, _short(reply.headers), await _error_body(reply))
 
@@ -260,7 +260,7 @@ class HTTPProvider:
             return await run_in_thread(partial(self._auth, http, url))
         return self._auth(http, url)
 
-    def _first(self, event: Event, reply: Reply, model: str) -> tuple[Event, bool]:
+    def _first(self, event: Event, reply: Response, model: str) -> tuple[Event, bool]:
         """Say who answers, and stop the first-token clock with the first event that brings something."""
         if type(event) is Start:
             event = msgspec.structs.replace(event, provider=self.name, model=event.model or model)
@@ -348,7 +348,7 @@ class HTTPProvider:
         error.provider = error.provider or self.name
         error.model = error.model or model
         if isinstance(error, StreamError | ResponseTooLargeError) and call is not None:  # after the header of a reply
-            ids = (call.reply_headers[name] for name in REQUEST_IDS if name in call.reply_headers)
+            ids = (call.response_headers[name] for name in REQUEST_IDS if name in call.response_headers)
             error.request_id = error.request_id or next(ids, None)
         secrets = self._secrets if call is None else (*self._secrets, *_carried(call.headers))
         clean = partial(_without_key, refused=isinstance(error, APIError) and refuses_key(error), secrets=secrets)
@@ -425,11 +425,11 @@ def _forget(_data: bytes) -> None:
     """Keep nothing."""
 
 
-def _media_type(reply: Reply) -> str:
+def _media_type(reply: Response) -> str:
     return reply.content_type.partition(";")[0].strip().lower()
 
 
-def _keeper(reply: Reply, call: Call) -> Callable[[bytes], object]:
+def _keeper(reply: Response, call: Call) -> Callable[[bytes], object]:
     """Return what to do with the bytes of *reply*: keep those of a whole answer, if the caller wants them."""
     whole = _media_type(reply) == "application/json"
     return call.body.append if whole and call.body is not None else _forget
@@ -445,7 +445,7 @@ def _carried(headers: Mapping[str, str]) -> Iterator[Secret]:
             yield Secret(headers[name].rpartition(" ")[2])
 
 
-def _go_on(reply: Reply, *, said: bool) -> None:
+def _go_on(reply: Response, *, said: bool) -> None:
     """Let the idle timeout begin again, after the time that the caller took, if a piece *said* anything."""
     if said:
         reply.got_token()
@@ -460,7 +460,7 @@ class _Progress:
 
     __slots__ = ("_whole",)
 
-    def __init__(self, request: ChatRequest, reply: Reply) -> None:
+    def __init__(self, request: ChatRequest, reply: Response) -> None:
         self._whole = None if not request.stream or _media_type(reply) == "application/json" else False
         """Whether this is one; `None` until its first byte is there."""
 
@@ -484,7 +484,7 @@ def _short(headers: Headers) -> dict[str, str]:
     return {name: value for name, value in headers.items() if len(value) <= _MAX_FIELD}
 
 
-async def _error_body(reply: Reply) -> bytes:
+async def _error_body(reply: Response) -> bytes:
     """Return the body of an error reply, nothing if it does not arrive whole: its status says more than that fault."""
     try:
         return await reply.read(_MAX_ERROR_BODY)

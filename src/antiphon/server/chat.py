@@ -203,11 +203,11 @@ class _Answer:
 
     def note(self) -> None:
         """Let the exchange know what the provider told of the call."""
-        exchange, ids = self._exchange, self._prepared.call.reply_headers
+        exchange, ids = self._exchange, self._prepared.call.response_headers
         exchange.usage = self._prepared.watch.usage
         exchange.provider_id = exchange.provider_id or next((ids[name] for name in REQUEST_IDS if name in ids), None)
 
     def _headers(self) -> Mapping[str, str]:
         """Return what the provider's head says that is worth passing on: its rate limits."""
-        reply = self._prepared.call.reply_headers
+        reply = self._prepared.call.response_headers
         return relayed(field for field in reply.items() if "ratelimit" in field[0].replace("-", ""))
