@@ -13,7 +13,7 @@ from antiphon.providers.auth import Secret
 from antiphon.providers.catalog import ProviderRow
 from antiphon.providers.lookup import ProviderNames
 from antiphon.server.exchange import is_id
-from antiphon.server.middleware import OPEN
+from antiphon.server.middleware import UNAUTHENTICATED_PATHS
 from antiphon.settings.config import Config, Limits, ServerSettings
 from antiphon.settings.keys import AccessKeys, hash_key, new_key
 from antiphon.testing import Fault, Upstream
@@ -62,7 +62,7 @@ def routes(serving: Serving) -> dict[str, str]:
 
 def test_open_paths_are_routes(locked: Serving) -> None:
     """What is said to need no key is there."""
-    assert OPEN <= routes(locked).keys()
+    assert UNAUTHENTICATED_PATHS <= routes(locked).keys()
     assert len(routes(locked)) > 20
 
 
@@ -72,7 +72,7 @@ def test_every_route_but_the_open_ones_wants_a_key(locked: Serving, subtests: py
         for headers in ("", f"authorization: Bearer {new_key()}\r\n"):
             with subtests.test(path=path, headers=headers):
                 reply = ask(locked.port, request_of(method, path, headers))
-                assert (reply.status == 401) == (path not in OPEN)
+                assert (reply.status == 401) == (path not in UNAUTHENTICATED_PATHS)
                 assert reply.status in (200, 401)
                 assert isinstance(reply.json, dict)
 
@@ -95,7 +95,7 @@ def test_key_in_each_field(locked: Serving, field: str, subtests: pytest.Subtest
             reply = ask(locked.port, request_of(method, path, field.format(KEY) + "\r\n"))
             assert reply.status != 401
             exchange = locked.wait(before + 1)[-1]
-            assert exchange.key == (None if path in OPEN else "ann")
+            assert exchange.key == (None if path in UNAUTHENTICATED_PATHS else "ann")
 
 
 @pytest.mark.parametrize(

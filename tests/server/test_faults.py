@@ -214,7 +214,7 @@ def test_no_comment_is_due_once_the_answer_is_over() -> None:
     with Stage(keep_alive=0.01) as (server, _):
         ask(server.port, OPENAI.request(stream=True))
         (exchange,) = server.wait()
-        assert exchange.look_after(float("inf")) is None
+        assert exchange.check_timeouts(float("inf")) is None
 
 
 # --- the client

@@ -30,10 +30,10 @@ from antiphon.formats.responses import Responses
 from antiphon.http.exchange import HTTPTransport
 from antiphon.http.transport import Transport
 from antiphon.server.chat import Chat
-from antiphon.server.endpoints import Count, Embed, Fact, Figures, Models
+from antiphon.server.endpoints import CountTokens, CreateEmbeddings, ListModels, MetricsEndpoint, Status
 from antiphon.server.exchange import Exchange, Receive, Scope, Send
 from antiphon.server.gateway import Gateway
-from antiphon.server.middleware import OPEN, Door
+from antiphon.server.middleware import UNAUTHENTICATED_PATHS, RequestMiddleware
 from antiphon.server.openapi import described
 from antiphon.settings.config import Config
 from antiphon.sync.blocking import run_in_thread
@@ -111,7 +111,7 @@ class Application:
             for method in route.methods or ()
         }
         """What answers where no part of the path is a name, found without looking at every route."""
-        self._app = Door(
+        self._app = RequestMiddleware(
             self._route, dialect=_dialect_of, gateway=lambda: self.gateway, enter=self._begun, done=self._done
         )
 
@@ -120,34 +120,34 @@ class Application:
         await app(scope, receive, send)
 
     def _routes(self) -> Sequence[Route]:
-        models = Models(_dialect_of)
+        models = ListModels(_dialect_of)
         routes = [
             _post("/v1/chat/completions", Chat(OPENAI)),
             _post("/v1/messages", Chat(ANTHROPIC)),
             _post("/v1/responses", Chat(RESPONSES)),
             _post("/api/chat", Chat(OLLAMA)),
             _post("/v1/completions", Chat(TEXT, operation="text_completion")),
-            _post("/v1/embeddings", Embed(OpenAIEmbeddings())),
-            _post("/api/embed", Embed(OllamaEmbeddings())),
-            _post("/api/embeddings", Embed(OldOllamaEmbeddings())),
-            _post("/v1/messages/count_tokens", Count(ANTHROPIC)),
-            _post("/v1/responses/input_tokens", Count(RESPONSES)),
+            _post("/v1/embeddings", CreateEmbeddings(OpenAIEmbeddings())),
+            _post("/api/embed", CreateEmbeddings(OllamaEmbeddings())),
+            _post("/api/embeddings", CreateEmbeddings(OldOllamaEmbeddings())),
+            _post("/v1/messages/count_tokens", CountTokens(ANTHROPIC)),
+            _post("/v1/responses/input_tokens", CountTokens(RESPONSES)),
             *(route for version in ("v1beta", "v1") for route in _gemini(version)),
             _get("/v1/models", models),
             _get("/v1/models/{model:path}", models),
             _get("/v1beta/models", models),
             _get("/v1beta/models/{model:path}", models),
             _get("/api/tags", models),
-            _post("/api/show", Models(_dialect_of, asked_in_body=True)),
-            _get("/api/version", Fact(lambda: (200, {"version": VERSION}))),
-            _get("/health", Fact(lambda: (200, {"status": "ok"}))),
-            _get("/ready", Fact(self._readiness)),
-            _get("/", Fact(lambda: (200, {"name": "antiphon", "version": VERSION, "paths": "/openapi.json"}))),
-            _get("/openapi.json", Fact(lambda: (200, document))),
+            _post("/api/show", ListModels(_dialect_of, asked_in_body=True)),
+            _get("/api/version", Status(lambda: (200, {"version": VERSION}))),
+            _get("/health", Status(lambda: (200, {"status": "ok"}))),
+            _get("/ready", Status(self._readiness)),
+            _get("/", Status(lambda: (200, {"name": "antiphon", "version": VERSION, "paths": "/openapi.json"}))),
+            _get("/openapi.json", Status(lambda: (200, document))),
         ]
         if self._metrics is not None:
-            routes.append(_get("/metrics", Figures(self._metrics.written)))
-        document = described(routes, version=VERSION, open_paths=OPEN)
+            routes.append(_get("/metrics", MetricsEndpoint(self._metrics.written)))
+        document = described(routes, version=VERSION, open_paths=UNAUTHENTICATED_PATHS)
         return routes
 
     def _readiness(self) -> tuple[int, Mapping[str, Any]]:
@@ -178,20 +178,20 @@ class Application:
     async def _live(self, receive: Receive, send: Send) -> None:
         async with anyio.create_task_group() as group:
             while (await receive())["type"] == "lifespan.startup":
-                group.start_soon(self._look_after, group)
+                group.start_soon(self._check_timeouts, group)
                 await send({"type": "lifespan.startup.complete"})
             group.cancel_scope.cancel()
         await self._transport.aclose()
         await run_in_thread(_close_local_models)
         await send({"type": "lifespan.shutdown.complete"})
 
-    async def _look_after(self, group: TaskGroup) -> None:
+    async def _check_timeouts(self, group: TaskGroup) -> None:
         """Do for each request under way what is to be done after some time."""
         while True:
             await anyio.sleep(_TICK)
             now = time.perf_counter()
             for exchange in list(self.live):
-                if (overdue := exchange.look_after(now)) is not None:
+                if (overdue := exchange.check_timeouts(now)) is not None:
                     group.start_soon(_do, overdue)
 
     def use(self, config: Config) -> None:
@@ -201,7 +201,7 @@ class Application:
     def end_all(self) -> None:
         """End what is under way: streams with an error event, and the others with an error."""
         for exchange in list(self.live):
-            exchange.give_up("stopping")
+            exchange.cancel("stopping")
 
 
 def _close_local_models() -> None:
@@ -221,9 +221,9 @@ def _gemini(version: str) -> Iterator[Route]:
     model = f"/{version}/models/{{model:path}}"
     for action in ("generateContent", "streamGenerateContent"):
         yield _post(f"{model}:{action}", Chat(GEMINI, at=GEMINI.at, operation="generate_content"))
-    yield _post(f"{model}:countTokens", Count(GEMINI))
-    yield _post(f"{model}:embedContent", Embed(VertexEmbeddings()))
-    yield _post(f"{model}:batchEmbedContents", Embed(GeminiEmbeddings()))
+    yield _post(f"{model}:countTokens", CountTokens(GEMINI))
+    yield _post(f"{model}:embedContent", CreateEmbeddings(VertexEmbeddings()))
+    yield _post(f"{model}:batchEmbedContents", CreateEmbeddings(GeminiEmbeddings()))
 
 
 def _post(path: str, app: Any) -> Route:

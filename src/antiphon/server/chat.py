@@ -15,7 +15,7 @@ from antiphon.chat.requests import ChatRequest
 from antiphon.errors import APIError, BadRequestError
 from antiphon.formats import json, read
 from antiphon.formats.codec import Dialect, Encoder
-from antiphon.server.error_replies import told
+from antiphon.server.error_replies import client_error
 from antiphon.server.exchange import NEVER, Exchange, Receive, Scope, Send
 from antiphon.server.fields import relayed
 from antiphon.server.gateway import Gateway
@@ -67,7 +67,7 @@ class Chat:
         exchange: Exchange = scope["exchange"]
         gateway: Gateway = scope["gateway"]
         exchange.operation = self.operation
-        async with gateway.turn(exchange):
+        async with gateway.slot(exchange):
             body = await exchange.body(gateway.config.limits)
             request = await decoded(body, partial(self.dialect.decode_request, body, exchange.target), gateway)
             self._check(request, exchange, gateway)
@@ -80,7 +80,7 @@ class Chat:
             try:
                 if request.stream:
                     exchange.keep_alive = gateway.config.timeouts.keep_alive or NEVER
-                    exchange.idle, exchange.last_words = answer.idle, answer.fail
+                    exchange.idle, exchange.on_abort = answer.idle, answer.fail
                     await answer.stream()
                 else:
                     await answer.whole()
@@ -170,7 +170,7 @@ class _Answer:
         except Exception as error:
             if not exchange.started:
                 raise
-            await self.fail(told(error, exchange))
+            await self.fail(client_error(error, exchange))
 
     async def idle(self) -> None:
         """Let a client that has waited long know that it is still worth waiting."""

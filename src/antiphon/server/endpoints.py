@@ -19,7 +19,7 @@ from antiphon.server.exchange import Exchange, Receive, Scope, Send
 from antiphon.server.gateway import Gateway
 from antiphon.sync.blocking import computed, run_in_thread
 
-__all__ = ["Count", "Embed", "Fact", "Figures", "Models"]
+__all__ = ["CountTokens", "CreateEmbeddings", "ListModels", "MetricsEndpoint", "Status"]
 
 _NUMBER_BYTES = 10
 """About what a number of a vector takes in JSON."""
@@ -27,7 +27,7 @@ _NUMBER_BYTES = 10
 DialectOf: TypeAlias = Callable[[Exchange], Dialect]
 
 
-class Models:
+class ListModels:
     """Lists what can be asked for, or tells of one of them. An ASGI application.
 
     Args:
@@ -71,7 +71,7 @@ def _listed(model: Model) -> ListedModel:
     return ListedModel(id=model.id, provider=model.provider, created=model.created)
 
 
-class Count:
+class CountTokens:
     """Tells how many input tokens a request has. An ASGI application.
 
     Args:
@@ -87,7 +87,7 @@ class Count:
         exchange: Exchange = scope["exchange"]
         gateway: Gateway = scope["gateway"]
         exchange.operation = "count_tokens"
-        async with gateway.turn(exchange):
+        async with gateway.slot(exchange):
             body = await exchange.body(gateway.config.limits)
             decode: Callable[[], ChatRequest] = partial(self._dialect.decode_request, body, exchange.target)
             request = await decoded(body, decode, gateway)
@@ -100,7 +100,7 @@ class Count:
             await exchange.reply(200, self._dialect.encode_token_count(count))
 
 
-class Embed:
+class CreateEmbeddings:
     """Turns texts into vectors. An ASGI application.
 
     Args:
@@ -115,7 +115,7 @@ class Embed:
         exchange: Exchange = scope["exchange"]
         gateway: Gateway = scope["gateway"]
         exchange.operation = "embeddings"
-        async with gateway.turn(exchange):
+        async with gateway.slot(exchange):
             body = await exchange.body(gateway.config.limits)
             request, base64 = await decoded(body, partial(self._read, body, exchange.target), gateway)
             exchange.model = request.model
@@ -143,7 +143,7 @@ def _check_inputs(request: EmbeddingRequest, most: int) -> None:
         )
 
 
-class Fact:
+class Status:
     """Tells something of the server itself. An ASGI application.
 
     Args:
@@ -161,7 +161,7 @@ class Fact:
         await exchange.reply(status, json.encode(fact))
 
 
-class Figures:
+class MetricsEndpoint:
     """Tells the metrics. An ASGI application.
 
     Args:

@@ -25,12 +25,12 @@ from antiphon.errors import (
 from antiphon.server.exchange import Exchange
 from antiphon.server.fields import one_line
 
-__all__ = ["no_room", "overloaded", "stopping", "told"]
+__all__ = ["client_error", "no_room", "overloaded", "stopping"]
 
 logger = logging.getLogger("antiphon.server")
 
 
-def told(error: Exception, exchange: Exchange) -> APIError:
+def client_error(error: Exception, exchange: Exchange) -> APIError:
     """Return *error* as the client of *exchange* is told of it; what the client is not told, the log is."""
     request_id = exchange.id
     if isinstance(error, APIError):

@@ -18,7 +18,18 @@ from antiphon.formats.codec import HTTPReply
 from antiphon.server.fields import listed_losses
 from antiphon.settings.config import Limits
 
-__all__ = ["NEVER", "Connection", "Exchange", "Left", "Outcome", "Receive", "Scope", "Send", "is_id", "too_slow"]
+__all__ = [
+    "NEVER",
+    "ClientDisconnected",
+    "Connection",
+    "Exchange",
+    "Outcome",
+    "Receive",
+    "Scope",
+    "Send",
+    "is_id",
+    "too_slow",
+]
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -117,10 +128,10 @@ class Exchange:
         self.losses: Sequence[Loss] = ()
         self.error: str | None = None
         self.outcome: Outcome = "ok"
-        self.common: Mapping[str, str] = {}
+        self.cors_headers: Mapping[str, str] = {}
         self.keep_alive = NEVER
         self.idle: Callable[[], Awaitable[None]] | None = None
-        self.last_words: Callable[[APIError], Awaitable[None]] | None = None
+        self.on_abort: Callable[[APIError], Awaitable[None]] | None = None
 
     @property
     def model(self) -> str:
@@ -181,7 +192,7 @@ class Exchange:
         while True:
             message = await self._receive()
             if message["type"] == "http.disconnect":
-                raise Left
+                raise ClientDisconnected
             self._unread = message.get("more_body", False)
             if piece := message.get("body", b""):
                 if not body:
@@ -211,8 +222,8 @@ class Exchange:
             raise _too_large(most)
 
     @contextmanager
-    def attended(self) -> Generator[None, None, None]:
-        """Do something that ends where the client leaves, or `give_up` says so."""
+    def cancel_on_disconnect(self) -> Generator[None, None, None]:
+        """Do something that ends where the client leaves, or `cancel` says so."""
         connection = self._connection
         with anyio.CancelScope() as self._end:
             if connection is not None:
@@ -230,26 +241,26 @@ class Exchange:
         return self._reading
 
     def _left(self) -> None:
-        self.give_up("left")
+        self.cancel("left")
 
-    def give_up(self, why: Outcome) -> None:
+    def cancel(self, why: Outcome) -> None:
         """End what is being done for it."""
         if not self.complete:  # what comes after the last write changes nothing of how it ended
             self.outcome = why
         if self._end is not None:
             self._end.cancel()
 
-    def look_after(self, now: float) -> Callable[[], Awaitable[None]] | None:
+    def check_timeouts(self, now: float) -> Callable[[], Awaitable[None]] | None:
         """Give up on a client that is too slow; return what there is to do where nothing was said for long.
 
         *now* is by `time.perf_counter`.
         """
         if self._reading:
             if now - self._began - self.queued > self._patience:
-                self.give_up("late")
+                self.cancel("late")
         elif self._writing:
             if now - self._sent > self._patience:
-                self.give_up("slow")
+                self.cancel("slow")
         elif self.idle is not None and not self.complete and now - self._sent > self.keep_alive:
             return self.idle
         return None
@@ -261,7 +272,7 @@ class Exchange:
 
     def end(self) -> None:
         """Let go of what it is answered with: a circle of references would wait for the garbage collector."""
-        self.last_words = None
+        self.on_abort = None
         if self.idle is not None:
             self.idle = _nothing
         for name in ("exchange", "gateway", "antiphon", "app", "endpoint", "router"):
@@ -293,7 +304,7 @@ class Exchange:
             fields.append((b"x-accel-buffering", b"no"))  # nginx before this server would else hold pieces back
         if self.losses:
             fields.append((b"x-antiphon-losses", listed_losses(self.losses, len(self.losses)).encode("ascii")))
-        for more in (self.common, headers):
+        for more in (self.cors_headers, headers):
             fields += [(name.encode(), value.encode("latin-1", "replace")) for name, value in (more or {}).items()]
         await self._send({"type": "http.response.start", "status": status, "headers": fields})
 
@@ -348,7 +359,7 @@ async def _nothing() -> None:
     """Do what is due once a request is over."""
 
 
-class Left(Exception):
+class ClientDisconnected(Exception):
     """The client left before it had said what it wants."""
 
 

@@ -50,13 +50,13 @@ class Gateway:
             served=True,
         )
         self.bodies = Waiting(config.limits.waiting_bytes)
-        self._room = anyio.Semaphore(config.limits.concurrent, fast_acquire=True)
+        self._slots = anyio.Semaphore(config.limits.concurrent, fast_acquire=True)
         self._found: dict[tuple[str, str | None], tuple[tuple[Handler, str], str | None]] = {}
         """Who answers for a model, and the alias that its name fits, as it was when it was first asked for: it may
         change with the settings alone. What is not found is not kept."""
         self.lists = ModelLists(self.core, config.timeouts.clocks(), lists)
 
-    def turn(self, exchange: Exchange) -> AbstractAsyncContextManager[None]:
+    def slot(self, exchange: Exchange) -> AbstractAsyncContextManager[None]:
         """Read the body of a request, wait for one of the places that there are for requests, and hold it.
 
         A place is for what is done: a client that sends slowly takes none from the others.
@@ -65,7 +65,7 @@ class Gateway:
             APIStatusError: The body is not one that the server takes.
             InternalServerError: No place became free in time, or there is no room for the body.
         """
-        return _Turn(self._room, self.bodies, self.config.limits, exchange)
+        return _Turn(self._slots, self.bodies, self.config.limits, exchange)
 
     async def route(self, request: ChatRequest, exchange: Exchange, format: str) -> PreparedCall:
         """Find who answers *request*, which came in *format*."""
@@ -115,8 +115,8 @@ class Gateway:
         Raises:
             InternalServerError: There is nothing yet, and no place to wait for it.
         """
-        if self.lists.refresh() and (self._room.value or not self.lists.known):
-            async with self.turn(exchange):
+        if self.lists.refresh() and (self._slots.value or not self.lists.known):
+            async with self.slot(exchange):
                 await self.lists.wait()
         aliases = [Model(name, "antiphon") for name in self.config.names.aliases if "*" not in name]
         return (*aliases, *self.lists.models())
@@ -152,7 +152,7 @@ class Waiting:
             self.release(slowest)
             if slowest is exchange:
                 raise no_room(self._most)
-            slowest.give_up("late")
+            slowest.cancel("late")
 
     def release(self, exchange: Exchange) -> None:
         """Forget the body of *exchange*: it has a place, or is over."""
@@ -163,10 +163,10 @@ class Waiting:
 class _Turn:
     """A place among the requests that are answered at once. A class: a generator would take thrice the time."""
 
-    __slots__ = ("_bodies", "_exchange", "_limits", "_room")
+    __slots__ = ("_bodies", "_exchange", "_limits", "_slots")
 
     def __init__(self, room: anyio.Semaphore, bodies: Waiting, limits: Limits, exchange: Exchange) -> None:
-        self._room = room
+        self._slots = room
         self._bodies = bodies
         self._limits = limits
         self._exchange = exchange
@@ -175,18 +175,18 @@ class _Turn:
         exchange = self._exchange
         await exchange.read(self._limits, self._bodies)
         try:
-            self._room.acquire_nowait()
+            self._slots.acquire_nowait()
             self._bodies.release(exchange)
             return
         except anyio.WouldBlock:
             pass  # there is none, so it is waited for
         before = exchange.seconds
         with anyio.move_on_after(self._limits.queue_seconds) as clock:
-            await self._room.acquire()
+            await self._slots.acquire()
         exchange.queued = exchange.seconds - before
         if clock.cancelled_caught:
             raise overloaded(self._limits.concurrent)
         self._bodies.release(exchange)
 
     async def __aexit__(self, *_error: object) -> None:
-        self._room.release()
+        self._slots.release()

@@ -11,13 +11,13 @@ from starlette.exceptions import HTTPException
 
 from antiphon.errors import APIError, APIStatusError, AuthenticationError, NotFoundError, PermissionDeniedError
 from antiphon.formats.codec import Dialect
-from antiphon.server.error_replies import stopping, told
-from antiphon.server.exchange import Exchange, Left, Receive, Scope, Send, too_slow
+from antiphon.server.error_replies import client_error, stopping
+from antiphon.server.exchange import ClientDisconnected, Exchange, Receive, Scope, Send, too_slow
 from antiphon.server.gateway import Gateway
 
-__all__ = ["OPEN", "Door"]
+__all__ = ["UNAUTHENTICATED_PATHS", "RequestMiddleware"]
 
-OPEN = frozenset({"/health", "/ready"})
+UNAUTHENTICATED_PATHS = frozenset({"/health", "/ready"})
 """The paths that need no key."""
 
 _GRACE = 1.0
@@ -33,7 +33,7 @@ _EXPOSED = "x-request-id, server-timing, x-antiphon-losses"
 _KEY_FIELDS = (b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key")
 
 
-class Door:
+class RequestMiddleware:
     """Lets requests in, and sees them out. A pure ASGI middleware.
 
     Args:
@@ -66,15 +66,15 @@ class Door:
         scope["exchange"], scope["gateway"] = exchange, gateway
         self._enter(exchange)
         try:
-            with exchange.attended():
+            with exchange.cancel_on_disconnect():
                 try:
-                    exchange.common = _cors(exchange, gateway.config.server.cors_origins)
-                    if exchange.common and _asks_first(exchange):
+                    exchange.cors_headers = _cors(exchange, gateway.config.server.cors_origins)
+                    if exchange.cors_headers and _asks_first(exchange):
                         await exchange.reply(200, b"{}", _allowed(exchange))
                         return
                     _admit(exchange, gateway)
                     await self._app(scope, receive, send)
-                except Left:
+                except ClientDisconnected:
                     exchange.outcome = "left"
                 except Exception as error:  # whatever it is, the client is told in its own dialect
                     await self._refuse(exchange, error)
@@ -97,14 +97,14 @@ class Door:
         with anyio.move_on_after(_GRACE, shield=True) as clock:
             if not exchange.started:
                 await self._refuse(exchange, fault)
-            elif exchange.last_words is not None:
-                await exchange.last_words(told(fault, exchange))
+            elif exchange.on_abort is not None:
+                await exchange.on_abort(client_error(fault, exchange))
         # Either the client does not read, and would not read the rest of what it was sent, or nothing can be said.
         if clock.cancelled_caught or not exchange.complete:
             exchange.abort()
 
     async def _refuse(self, exchange: Exchange, error: Exception) -> None:
-        fault = _routing(error, exchange) if isinstance(error, HTTPException) else told(error, exchange)
+        fault = _routing(error, exchange) if isinstance(error, HTTPException) else client_error(error, exchange)
         exchange.failed(fault)
         fault = _shortened(fault)
         if not exchange.started:
@@ -153,7 +153,7 @@ def _admit(exchange: Exchange, gateway: Gateway) -> None:
         AuthenticationError: There are keys, and none was given, or a wrong one.
         PermissionDeniedError: There are none, and the request comes from a web page.
     """
-    if exchange.path in OPEN:
+    if exchange.path in UNAUTHENTICATED_PATHS:
         return
     keys = gateway.config.keys
     if keys:
@@ -165,7 +165,7 @@ def _admit(exchange: Exchange, gateway: Gateway) -> None:
     host = _host(exchange.header(b"host"))
     if host is not None and host not in _LOCAL_NAMES and host != gateway.config.server.host:
         raise _web_page("the host that it names is not this machine")
-    if exchange.common or "*" in gateway.config.server.cors_origins:
+    if exchange.cors_headers or "*" in gateway.config.server.cors_origins:
         return
     if exchange.header(b"origin"):
         raise _web_page("its origin is not among server.cors_origins")

@@ -72,7 +72,7 @@ class Source:
         self._has_keys = self._has_keys or bool(config.keys)
         return config
 
-    def pin(self, config: Config) -> None:
+    def pin_address(self, config: Config) -> None:
         """Hold what is read later to *config*: to the address listened at, to its file, and to having keys if it has.
 
         A file that is empty or not there for a moment, while it is written anew, must not open the server.
@@ -116,7 +116,7 @@ def serve(
     Raises:
         AntiphonError: No worker can start.
     """
-    source.pin(config)
+    source.pin_address(config)
     if config.server.workers > 1:
         _Workers(source, config, listener, logs).run()
     else:
@@ -221,12 +221,12 @@ class Server(uvicorn.Server):
         """Do what has to be done ten times a second; say whether to stop."""
         if self._reload:
             self._reload = False
-            await self._read_anew()
+            await self._reload_config()
         if self._parent is not None and not self._parent.is_alive():
             return True
         return await super().on_tick(counter)
 
-    async def _read_anew(self) -> None:
+    async def _reload_config(self) -> None:
         config = await anyio.to_thread.run_sync(_loaded, self._source)
         if config is None:
             return
@@ -331,7 +331,7 @@ class _Workers:
                 wait([worker.process.sentinel for worker in self._workers if worker.process], timeout=0.2)
                 if self._hung_up:
                     self._hung_up = False
-                    self._read_anew()
+                    self._reload_config()
                 self._note_ends()
         finally:
             running = [worker.process for worker in self._workers if worker.process]
@@ -370,7 +370,7 @@ class _Workers:
                 "above says why."
             )
 
-    def _read_anew(self) -> None:
+    def _reload_config(self) -> None:
         if _loaded(self._source) is None:
             return
         for worker in self._workers:
