@@ -174,4 +174,4 @@ def _check_name(name: str) -> None:
 
 def _line(name: str, key: str) -> str:
     quoted = name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name, ensure_ascii=False)
-    return f'{quoted} = "{keys.stored_form(key)}"'
+    return f'{quoted} = "{keys.hash_key(key)}"'

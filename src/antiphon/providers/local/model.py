@@ -1,6 +1,7 @@
 """Floor 4: the local model: llama.cpp in this process, as a `Handler`.
 
-A call goes through an `HTTPProvider` like any other, whose transport hands the body to an `Engine` instead of to a socket.
+A call goes through an `HTTPProvider` like any other, whose transport hands the body to an `Engine` instead of to a
+socket.
 
 Of the clocks, `total` counts everything. `first_token` starts when the model turns to the call, so that neither
 fetching, nor loading, nor waiting for earlier calls counts.
