@@ -1,4 +1,4 @@
-"""Floor 6: `ChatCompletion`, the two functions for who wants a string and nothing else."""
+"""`ChatCompletion`, the two functions for who wants a string and nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Floor 6: the clients: OpenAI's method names over any provider, for blocking code and for async code.
+"""The clients: OpenAI's method names over any provider, for blocking code and for async code.
 
 Both are thin: `antiphon.calls.core` is the one implementation, which `AsyncClient` gives as it is and `Client` over
 the bridge. Nothing is kept between calls but connections.

@@ -1,4 +1,4 @@
-"""Floor 6: `Conversation`, a conversation of several turns, kept where you can see it."""
+"""`Conversation`, a conversation of several turns, kept where you can see it."""
 
 from __future__ import annotations
 

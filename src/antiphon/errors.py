@@ -1,4 +1,4 @@
-"""Floor 0: every exception that Antiphon raises, in one tree.
+"""Every exception that Antiphon raises, in one tree.
 
 ::
 

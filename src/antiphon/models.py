@@ -1,4 +1,4 @@
-"""Floor 6: model names.
+"""Model names.
 
 `default` is what to pass where any model will do: the empty name, which stands for `ANTIPHON_MODEL` in the environment
 or else for the local model, at the time of the call. With a provider of your own it is passed on as it is.

@@ -1,4 +1,4 @@
-"""Floor 6: who sees every event of a call: holds providers to ending their answers, and logs a line when it is over."""
+"""Who sees every event of a call: holds providers to ending their answers, and logs a line when it is over."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Floor 6: JSON read while it is still being written. No I/O.
+"""JSON read while it is still being written. No I/O.
 
 What is shown of unfinished text is part of what it becomes: strings grow at their end, arrays by their last element,
 objects by their last property. A number, a literal or an escape shows when it is complete, a property with the

@@ -1,4 +1,4 @@
-"""Floor 6: Python types as JSON schemas, and JSON read into them. No I/O.
+"""Python types as JSON schemas, and JSON read into them. No I/O.
 
 msgspec knows dataclasses, `TypedDict`, its own `Struct`, enums, dates and everything of `typing` that JSON can hold. A
 Pydantic model is asked itself, wherever it stands; Pydantic is never imported for a type that is none of its own.

@@ -1,4 +1,4 @@
-"""Floor 6: `chat.completions.run`: a model and the functions that it may call, until it has its answer.
+"""`chat.completions.run`: a model and the functions that it may call, until it has its answer.
 
 A round is one answer of the model and the results of the tools that it asked for. The rules:
 

@@ -1,4 +1,4 @@
-"""Floor 6: Python functions as tools that a model may ask for. No I/O.
+"""Python functions as tools that a model may ask for. No I/O.
 
 Rules:
 

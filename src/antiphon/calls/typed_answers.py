@@ -1,4 +1,4 @@
-"""Floor 6: `chat.completions.parse`: an answer as a value of a type, whole, or growing while it is written.
+"""`chat.completions.parse`: an answer as a value of a type, whole, or growing while it is written.
 
 Rules:
 

@@ -1,4 +1,4 @@
-"""Floor 0: results as callers see them, in OpenAI's shapes and names. No I/O.
+"""Results as callers see them, in OpenAI's shapes and names. No I/O.
 
 `Completion` is a whole answer; `CompletionChunk` one piece of a streamed one. Field names and meanings follow OpenAI's
 Chat Completions (openai 3.54 types, read 2026-11-22); what is added says so.

@@ -1,4 +1,4 @@
-"""Floor 0: the events of one answer as the chunks that callers see. No I/O.
+"""The events of one answer as the chunks that callers see. No I/O.
 
 Two choices beyond OpenAI's shape: the last chunk of an answer carries its usage beside its finish reason, so that
 `chunk.choices[0]` is always there; only who asks for it with `stream_options={"include_usage": True}` gets OpenAI's

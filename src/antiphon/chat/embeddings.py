@@ -1,4 +1,4 @@
-"""Floor 0: embeddings: what is asked for and what comes back, the latter in OpenAI's shape. No I/O.
+"""Embeddings: what is asked for and what comes back, the latter in OpenAI's shape. No I/O.
 
 Field names and meanings follow OpenAI's (openai 3.54, `types/create_embedding_response.py`, read 2026-11-23); what is
 added says so.

@@ -1,4 +1,4 @@
-"""Floor 0: the events that every provider's answer is made of, and the only place where an answer is put together.
+"""The events that every provider's answer is made of, and the only place where an answer is put together.
 
 Rules of a stream:
 

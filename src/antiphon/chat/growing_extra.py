@@ -1,4 +1,4 @@
-"""Floor 0: the `extra` of what comes piece by piece. No I/O."""
+"""The `extra` of what comes piece by piece. No I/O."""
 
 from __future__ import annotations
 

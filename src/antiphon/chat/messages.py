@@ -1,4 +1,4 @@
-"""Floor 0: the neutral vocabulary: messages, their parts, tools, requests and usage. No I/O.
+"""The neutral vocabulary: messages, their parts, tools, requests and usage. No I/O.
 
 Three rules hold for everything here:
 

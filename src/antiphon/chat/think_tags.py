@@ -1,4 +1,4 @@
-"""Floor 0: thoughts that come inside the text, between `<think>` and `</think>`, told as reasoning. No I/O.
+"""Thoughts that come inside the text, between `<think>` and `</think>`, told as reasoning. No I/O.
 
 Servers without a parser for their model's reasoning send it so (vLLM, llama-server and others, facts of 2026-11). The
 rules, the same for whole answers and for streams, wherever the pieces are cut:

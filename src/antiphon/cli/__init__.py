@@ -1,4 +1,4 @@
-"""Floor 6: the command line: `antiphon chat`, `models`, `providers` and `completion`.
+"""The command line: `antiphon chat`, `models`, `providers` and `completion`.
 
 The commands are declared here and done in the modules beside this one, which are imported when a command runs: so
 `--version`, `--help` and completion cost 40 ms for click and little else.

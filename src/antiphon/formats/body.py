@@ -1,4 +1,4 @@
-"""Floor 1: whole answers: one JSON object, of which nothing can be told before its last byte. No I/O.
+"""Whole answers: one JSON object, of which nothing can be told before its last byte. No I/O.
 
 And how to tell them from streams, since servers mislabel both.
 """

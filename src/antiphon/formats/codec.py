@@ -1,4 +1,4 @@
-"""Floor 1: what a wire format is: pure functions and two small state machines, no I/O, in both directions.
+"""What a wire format is: pure functions and two small state machines, no I/O, in both directions.
 
 One `Codec` serves the client (talking to an upstream) and the server (speaking the dialect), so N formats need N
 codecs, not N x M translators. Four laws hold for each; `tests/wire/laws.py` states them as properties.

@@ -1,4 +1,4 @@
-"""Floor 2: requests for embeddings, as a server reads them. Pure functions, no I/O.
+"""Requests for embeddings, as a server reads them. Pure functions, no I/O.
 
 What a request says beyond the vocabulary becomes `extra` of its format; what it says of each text must be the same for
 all of them.

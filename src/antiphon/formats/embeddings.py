@@ -1,4 +1,4 @@
-"""Floor 2: embeddings, one small codec for each format. Pure functions, no I/O.
+"""Embeddings, one small codec for each format. Pure functions, no I/O.
 
 A format that takes one text a request gets as many requests as there are texts. Vectors come as arrays of numbers, or
 as base64 of little-endian 32-bit floats.

@@ -1,4 +1,4 @@
-"""Floor 1: reading JSON whose shape nobody promised. No I/O.
+"""Reading JSON whose shape nobody promised. No I/O.
 
 Upstream replies are read as plain dicts and lists (a typed decoder would drop unknown fields), so every codec asks
 the same few questions of them.

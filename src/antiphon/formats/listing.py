@@ -1,4 +1,4 @@
-"""Floor 1: answers to what is asked besides chats: lists of models, counts of tokens. No I/O."""
+"""Answers to what is asked besides chats: lists of models, counts of tokens. No I/O."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Floor 1: what one format says of a neutral value beyond the vocabulary: its `extra` and its `form`. No I/O."""
+"""What one format says of a neutral value beyond the vocabulary: its `extra` and its `form`. No I/O."""
 
 from __future__ import annotations
 

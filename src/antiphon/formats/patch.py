@@ -1,4 +1,4 @@
-"""Floor 1: what a codec's own way of writing leaves out, as a patch. No I/O.
+"""What a codec's own way of writing leaves out, as a patch. No I/O.
 
 A codec has one way to write a value (the *canonical* form). What it read may say the same in another way, so it keeps
 `diff(canonical, read)` beside the decoded value and gives back `apply(canonical, patch)`, which equals what was read:

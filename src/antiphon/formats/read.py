@@ -1,4 +1,4 @@
-"""Floor 1: reading a client's JSON with the path of each fault. No I/O.
+"""Reading a client's JSON with the path of each fault. No I/O.
 
 Every function takes the object, the key and the path of the object, and raises `BadRequestError` whose `param` is the
 path of the value that is wrong. An explicit `null` reads as absent.

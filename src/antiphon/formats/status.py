@@ -1,4 +1,4 @@
-"""Floor 1: error replies: the right class, whether and when to try again. No I/O besides reading the clock for a date.
+"""Error replies: the right class, whether and when to try again. No I/O besides reading the clock for a date.
 
 Sources: the retry headers that the openai 3.54 and anthropic 2.12 clients obey (`retry-after-ms`, `retry-after`,
 `x-should-retry`), and the codes that the latter knows of a 429 (`types/shared`), read 2026-11-22.

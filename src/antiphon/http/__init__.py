@@ -1,1 +1,1 @@
-"""Floor 3: HTTP/1.1 on the running event loop of asyncio: exchanges, their connections, the way out, what can fail."""
+"""HTTP/1.1 on the running event loop of asyncio: exchanges, their connections, the way out, what can fail."""

@@ -1,4 +1,4 @@
-"""Floor 3: the connections of a client: the idle ones and the bound on all of an event loop, and how new ones are made.
+"""The connections of a client: the idle ones and the bound on all of an event loop, and how new ones are made.
 
 A connection belongs to its loop, so each loop has a pool of its own.
 """

@@ -1,4 +1,4 @@
-"""Floor 3: from an address to an open connection: the race between addresses, the socket's options, a proxy's tunnel.
+"""From an address to an open connection: the race between addresses, the socket's options, a proxy's tunnel.
 
 Source: RFC 8305, Happy Eyeballs version 2 (read 2026-11-29).
 """

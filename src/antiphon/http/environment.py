@@ -1,4 +1,4 @@
-"""Floor 3: the way out as the environment describes it: origins, proxies and trusted certificates.
+"""The way out as the environment describes it: origins, proxies and trusted certificates.
 
 Proxies: `HTTPS_PROXY`, `HTTP_PROXY` and `ALL_PROXY` by the scheme of the request, and `NO_PROXY`; lower-case names win,
 as in curl. Certificates: OpenSSL's default places, or in their stead `SSL_CERT_FILE` and `SSL_CERT_DIR`.

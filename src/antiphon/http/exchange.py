@@ -1,4 +1,4 @@
-"""Floor 3: `HTTPTransport`: HTTP/1.1 on the running event loop of asyncio.
+"""`HTTPTransport`: HTTP/1.1 on the running event loop of asyncio.
 
 Rules:
 - An exchange that is given up, by an error, a timeout, `break` or a cancelled task, closes its connection at once, in

@@ -1,4 +1,4 @@
-"""Floor 3: what can go wrong on the way to a server and back, put into words.
+"""What can go wrong on the way to a server and back, put into words.
 
 These functions give errors rather than raise them: raised where no other is being handled, an error has no lower one as
 its cause or context, whose message might quote a URL. What is of use in the lower one is in the words.

@@ -1,4 +1,4 @@
-"""Floor 1: HTTP/1.1 as a client speaks it: a request's head, and a reader of responses. Bytes only, no I/O.
+"""HTTP/1.1 as a client speaks it: a request's head, and a reader of responses. Bytes only, no I/O.
 
 Just what answers of model providers need, and strict where laxness would let two answers on one connection mix: a
 malformed head, length or chunk is an error, and a connection is only fit for another request when the answer before

@@ -1,4 +1,4 @@
-"""Floor 3: `HttpxTransport`: requests by way of httpx2, for what our own client leaves out: HTTP/2 and SOCKS.
+"""`HttpxTransport`: requests by way of httpx2, for what our own client leaves out: HTTP/2 and SOCKS.
 
 It costs several times the processor time of `HTTPTransport`. The rules are the same: bytes are handed on as they
 arrive, an exchange that is given up is closed at once, redirects are not followed, no cookie is kept, and errors name

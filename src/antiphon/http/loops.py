@@ -1,4 +1,4 @@
-"""Floor 3: what belongs to one event loop each, such as connections: made when it is first used there."""
+"""What belongs to one event loop each, such as connections: made when it is first used there."""
 
 from __future__ import annotations
 

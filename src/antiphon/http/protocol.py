@@ -1,4 +1,4 @@
-"""Floor 3: one connection to a server: a socket, and the response that is being read from it.
+"""One connection to a server: a socket, and the response that is being read from it.
 
 Rules, all of which follow from a connection being a protocol of its loop:
 - A connection is used by one exchange at a time, and by its own loop only.

@@ -1,4 +1,4 @@
-"""Floor 3: what the reply of every HTTP transport has: its timeouts, its content coding, and the bound of its body.
+"""What the reply of every HTTP transport has: its timeouts, its content coding, and the bound of its body.
 
 And what every request has: where it goes, and the header fields that the connection sets.
 """

@@ -1,4 +1,4 @@
-"""Floor 3: TLS of a client: which servers it trusts, and how it proves who it is."""
+"""TLS of a client: which servers it trusts, and how it proves who it is."""
 
 from __future__ import annotations
 

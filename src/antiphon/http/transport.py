@@ -1,4 +1,4 @@
-"""Floor 3: the one seam to the network: a request goes out, the bytes of its answer come in, as they arrive.
+"""The one seam to the network: a request goes out, the bytes of its answer come in, as they arrive.
 
 `Transport` is small on purpose: another HTTP library behind it is a page of code. `antiphon.http` is the one that comes
 with Antiphon.

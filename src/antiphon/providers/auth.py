@@ -1,4 +1,4 @@
-"""Floor 3: where keys come from, how a request is signed, and how secrets are kept out of everything else.
+"""Where keys come from, how a request is signed, and how secrets are kept out of everything else.
 
 A key lives in a `Secret` from the moment it is read until it is written into a request. Nothing that prints, logs,
 copies into an error or pickles a `Secret` gets at its value; only `reveal()` does.

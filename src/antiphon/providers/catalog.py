@@ -1,4 +1,4 @@
-"""Floor 4: providers and models by name: rows of `catalog.toml`, installed plug-ins, and what a program registers.
+"""Providers and models by name: rows of `catalog.toml`, installed plug-ins, and what a program registers.
 
 Three rules:
 

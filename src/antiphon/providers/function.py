@@ -1,4 +1,4 @@
-"""Floor 4: what a provider is, and how any callable becomes one.
+"""What a provider is, and how any callable becomes one.
 
 A `Handler` takes a `ChatRequest` and a `Call` and gives the events of the answer. Everything else that a provider may
 be (a function, a coroutine function, a generator, an async generator, a class or an instance with such methods) is

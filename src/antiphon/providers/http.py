@@ -1,4 +1,4 @@
-"""Floor 4: the handler that meets an upstream over HTTP: a codec, a transport and a key. No other code does."""
+"""The handler that meets an upstream over HTTP: a codec, a transport and a key. No other code does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Floor 4: from names to handlers: which provider answers a call, where it is, and with whose key.
+"""From names to handlers: which provider answers a call, where it is, and with whose key.
 
 In order: a `provider` that is not a name is used as it is; a `base_url` is an OpenAI-compatible server, or one that
 speaks the format of the provider named beside it; a provider's name; and else the model's own, `provider/model`. In the

@@ -1,4 +1,4 @@
-"""Floor 4: where a text meets the strings that end it. No I/O."""
+"""Where a text meets the strings that end it. No I/O."""
 
 from __future__ import annotations
 

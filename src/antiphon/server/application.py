@@ -1,4 +1,4 @@
-"""Floor 6: the ASGI application: which path is answered by whom, in which dialect."""
+"""The ASGI application: which path is answered by whom, in which dialect."""
 
 from __future__ import annotations
 

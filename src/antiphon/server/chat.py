@@ -1,4 +1,4 @@
-"""Floor 6: the one endpoint that answers chats, with the dialect as its parameter."""
+"""The one endpoint that answers chats, with the dialect as its parameter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Floor 6: uvicorn's HTTP/1.1 protocol with bounds on what is not a body: its size, and the time that it takes."""
+"""Uvicorn's HTTP/1.1 protocol with bounds on what is not a body: its size, and the time that it takes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Floor 6: what is asked besides chats: lists of models, counts of tokens, embeddings, and how the server is."""
+"""What is asked besides chats: lists of models, counts of tokens, embeddings, and how the server is."""
 
 from __future__ import annotations
 

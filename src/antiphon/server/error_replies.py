@@ -1,4 +1,4 @@
-"""Floor 6: what a client of the server is told of an error: the right status, full sentences, nothing of the inside."""
+"""What a client of the server is told of an error: the right status, full sentences, nothing of the inside."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Floor 6: one request to the server and its answer: reading the one within bounds, writing the other, the record."""
+"""One request to the server and its answer: reading the one within bounds, writing the other, the record."""
 
 from __future__ import annotations
 

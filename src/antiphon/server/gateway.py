@@ -1,4 +1,4 @@
-"""Floor 6: the settings in force and what is made of them; replaced whole when they change."""
+"""The settings in force and what is made of them; replaced whole when they change."""
 
 from __future__ import annotations
 

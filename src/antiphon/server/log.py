@@ -1,4 +1,4 @@
-"""Floor 6: the access log: one line of JSON for each request, without prompts, answers and keys."""
+"""The access log: one line of JSON for each request, without prompts, answers and keys."""
 
 from __future__ import annotations
 

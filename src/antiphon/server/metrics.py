@@ -1,4 +1,4 @@
-"""Floor 6: metrics for Prometheus, under OpenTelemetry's names for generative AI where it has them.
+"""Metrics for Prometheus, under OpenTelemetry's names for generative AI where it has them.
 
 Names: semantic-conventions-genai v0.1.0, all of them still in development there (read 2026-11-23); dots become
 underscores, and units go last, as Prometheus wants it. They have moved before: this module is the only place for them.

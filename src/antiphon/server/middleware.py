@@ -1,4 +1,4 @@
-"""Floor 6: what every request passes: its id, its key, its bounds, and whatever goes wrong, told in its dialect."""
+"""What every request passes: its id, its key, its bounds, and whatever goes wrong, told in its dialect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Floor 6: the server's own description in OpenAPI 3.1: what a path takes and gives, as far as a machine can use it.
+"""The server's own description in OpenAPI 3.1: what a path takes and gives, as far as a machine can use it.
 
 The dialects are described by their vendors; what stands here of a body is what this server insists on.
 """

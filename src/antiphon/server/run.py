@@ -1,4 +1,4 @@
-"""Floor 6: the server as a process: its socket, its signals, its workers, its end."""
+"""The server as a process: its socket, its signals, its workers, its end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Floor 5: what a server does, from one TOML file, the environment and the command line, checked as a whole.
+"""What a server does, from one TOML file, the environment and the command line, checked as a whole.
 
 In rising order: the defaults below, the file, the environment, what the command line says. Every fault is found in one
 go and told with its line; then nothing is used of what was read. No key is in a fault, in `repr` or in `origins`.

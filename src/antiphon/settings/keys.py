@@ -1,4 +1,4 @@
-"""Floor 5: the keys that open a server: made, stored as salted hashes, and compared in constant time.
+"""The keys that open a server: made, stored as salted hashes, and compared in constant time.
 
 A stored key is `sha256$<salt>$<digest>`, both in hexadecimal: the digest is SHA-256 over the 16 bytes of the salt and
 those of the key. No error here repeats a key, or what somebody took for the stored form of one.

@@ -1,4 +1,4 @@
-"""Floor 5: the part of a configuration that names things: `[providers]`, `[aliases]` and the default model.
+"""The part of a configuration that names things: `[providers]`, `[aliases]` and the default model.
 
 A provider of the file is a `ProviderRow`, or whatever object the file says to import; a built-in one is changed field
 by field. Whether anybody is there, and whether a key is right, is not asked.

@@ -1,4 +1,4 @@
-"""Floor 5: a TOML file that is checked as a whole: each fault of it is told with its line.
+"""A TOML file that is checked as a whole: each fault of it is told with its line.
 
 `tomllib` does not tell on which line a key stands. `Lines` finds that out: it reads what `tomllib` has read without a
 fault, so it need not judge; it looks for heads of tables and for keys, and passes over values. What stands inside a

@@ -1,4 +1,4 @@
-"""Floor 4: blocking code beside an event loop, in daemon threads.
+"""Blocking code beside an event loop, in daemon threads.
 
 Rules:
 

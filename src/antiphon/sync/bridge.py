@@ -1,4 +1,4 @@
-"""Floor 5: the bridge, the only module that knows there are two worlds, blocking and async.
+"""The bridge, the only module that knows there are two worlds, blocking and async.
 
 `run` and `iterate` let blocking code use the one async core. The rules:
 

@@ -1,4 +1,4 @@
-"""Floor 6: what the accumulating streams share: an iterator over what the steps of an answer give, in either world."""
+"""What the accumulating streams share: an iterator over what the steps of an answer give, in either world."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Floor 2: Anthropic Messages, the codec. Pure functions, no I/O.
+"""Anthropic Messages, the codec. Pure functions, no I/O.
 
 Messages are in `anthropic_message.py`, requests in `anthropic_request.py`, answers in `anthropic_answer.py`, streams in
 `anthropic_stream.py` (read) and `anthropic_frames.py` (written).

@@ -1,4 +1,4 @@
-"""Floor 2: Anthropic Messages answers and errors, both ways. Pure functions, no I/O.
+"""Anthropic Messages answers and errors, both ways. Pure functions, no I/O.
 
 * `input_tokens` leaves out what the cache gave or took, so its counts are the neutral buckets; `thinking_tokens` are
   among the `output_tokens`. What prices depend on besides (lifetimes in the cache, server tools, tiers) is in `extra`.

@@ -1,4 +1,4 @@
-"""Floor 2: Anthropic Messages streams, written. A state machine, no I/O.
+"""Anthropic Messages streams, written. A state machine, no I/O.
 
 * Events that came from this format are written as the frames they were; see `anthropic_stream.py`.
 * Of others, blocks are made that follow each other. What a stream interleaves with a tool call waits until that call's

@@ -1,4 +1,4 @@
-"""Floor 2: Anthropic messages and their content blocks, both ways, for requests and answers. Pure functions, no I/O.
+"""Anthropic messages and their content blocks, both ways, for requests and answers. Pure functions, no I/O.
 
 Rules:
 

@@ -1,4 +1,4 @@
-"""Floor 2: Anthropic Messages requests, both ways. Pure functions, no I/O.
+"""Anthropic Messages requests, both ways. Pure functions, no I/O.
 
 `decode_request` reads a request object, `encode_request` writes one; messages are in `anthropic_message.py`.
 

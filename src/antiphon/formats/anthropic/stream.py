@@ -1,4 +1,4 @@
-"""Floor 2: Anthropic Messages streams, read. A state machine, no I/O. They are written by `anthropic_frames.py`.
+"""Anthropic Messages streams, read. A state machine, no I/O. They are written by `anthropic_frames.py`.
 
 Rules:
 

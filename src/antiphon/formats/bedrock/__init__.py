@@ -1,4 +1,4 @@
-"""Floor 2: AWS Bedrock Converse and ConverseStream, the codec. Pure functions, no I/O.
+"""AWS Bedrock Converse and ConverseStream, the codec. Pure functions, no I/O.
 
 Messages are in `bedrock_message.py`, requests in `bedrock_request.py`, answers in `bedrock_answer.py`, streams in
 `bedrock_stream.py` (read) and `bedrock_frames.py` (written), the frames themselves in `frames.py`.

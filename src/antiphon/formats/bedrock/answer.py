@@ -1,4 +1,4 @@
-"""Floor 2: Bedrock Converse answers and errors, both ways. Pure functions, no I/O.
+"""Bedrock Converse answers and errors, both ways. Pure functions, no I/O.
 
 * `inputTokens` leaves out what the cache gave or took, so its counts are the neutral buckets; `totalTokens` is the sum
   of all four. Thoughts are not counted apart. Who answered is not told: it is the model that was asked.

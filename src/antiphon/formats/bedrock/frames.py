@@ -1,4 +1,4 @@
-"""Floor 2: Bedrock ConverseStream, written. A state machine, no I/O.
+"""Bedrock ConverseStream, written. A state machine, no I/O.
 
 * Events that came from this format are written as the frames they were; see `bedrock_stream.py`.
 * Of others, blocks are made. One that is no call ends where the next one begins; a call ends there if its arguments are

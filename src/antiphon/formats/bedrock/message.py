@@ -1,4 +1,4 @@
-"""Floor 2: Bedrock Converse messages and their blocks, both ways, for requests and answers. Pure functions, no I/O.
+"""Bedrock Converse messages and their blocks, both ways, for requests and answers. Pure functions, no I/O.
 
 Rules:
 

@@ -1,4 +1,4 @@
-"""Floor 2: Bedrock Converse requests, both ways. Pure functions, no I/O.
+"""Bedrock Converse requests, both ways. Pure functions, no I/O.
 
 `decode_request` reads a request object, `encode_request` writes one; messages are in `bedrock_message.py`. The model,
 and whether to stream, are in the path, which is the codec's business.

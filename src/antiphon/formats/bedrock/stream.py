@@ -1,4 +1,4 @@
-"""Floor 2: Bedrock ConverseStream, read. A state machine, no I/O. It is written by `bedrock_frames.py`.
+"""Bedrock ConverseStream, read. A state machine, no I/O. It is written by `bedrock_frames.py`.
 
 Rules:
 

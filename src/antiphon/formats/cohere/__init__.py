@@ -1,4 +1,4 @@
-"""Floor 2: Cohere's Chat API v2, the codec. Pure functions, no I/O.
+"""Cohere's Chat API v2, the codec. Pure functions, no I/O.
 
 Messages are in `cohere_message.py`, requests in `cohere_request.py`, answers in `cohere_answer.py`, streams in
 `cohere_stream.py`.

@@ -1,4 +1,4 @@
-"""Floor 2: answers and errors of Cohere's Chat API v2, both ways. Pure functions, no I/O.
+"""Answers and errors of Cohere's Chat API v2, both ways. Pure functions, no I/O.
 
 * What is billed (`billed_units`) makes the buckets of the usage; `tokens`, which count the vendor's own prompt as well,
   and `cached_tokens`, which are among those, are in its `extra`. Without billed units `tokens` are the buckets.

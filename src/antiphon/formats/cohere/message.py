@@ -1,4 +1,4 @@
-"""Floor 2: messages of Cohere's Chat API v2, both ways, for requests and answers. Pure functions, no I/O.
+"""Messages of Cohere's Chat API v2, both ways, for requests and answers. Pure functions, no I/O.
 
 * Content is a string where it is one text, and else an array of blocks; an answer's is always an array. Blocks without
   a neutral meaning, such as the documents of a tool's result, are carried as `Opaque`.

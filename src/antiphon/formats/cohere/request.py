@@ -1,4 +1,4 @@
-"""Floor 2: requests of Cohere's Chat API v2, both ways. Pure functions, no I/O.
+"""Requests of Cohere's Chat API v2, both ways. Pure functions, no I/O.
 
 How the neutral fields stand here:
 

@@ -1,4 +1,4 @@
-"""Floor 2: streams of Cohere's Chat API v2, both ways. State machines, no I/O.
+"""Streams of Cohere's Chat API v2, both ways. State machines, no I/O.
 
 * Each frame becomes one event, but for `message-end`, which becomes two. Frames that say nothing new (the ends of
   contents, calls and citations, whatever is new) come as `UnknownEvent`, for the same format to give on.

@@ -1,4 +1,4 @@
-"""Floor 1: frames of `application/vnd.amazon.eventstream`, both ways. Bytes in, bytes out, no I/O.
+"""Frames of `application/vnd.amazon.eventstream`, both ways. Bytes in, bytes out, no I/O.
 
 A frame, numbers big-endian: length of it all (4 bytes), length of the headers (4), CRC-32 of these eight bytes (4), the
 headers, the payload, CRC-32 of all before (4). A header: length of its name (1), name, type of its value (1), value.

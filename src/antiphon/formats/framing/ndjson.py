@@ -1,4 +1,4 @@
-"""Floor 1: JSON lines: one value a line. Bytes in, bytes out, no I/O.
+"""JSON lines: one value a line. Bytes in, bytes out, no I/O.
 
 A line ends with LF; white space around it, such as the CR of a CRLF, and blank lines mean nothing. A line that the end
 of the body cuts off is given out by `close()`; whoever parses it finds out whether it is whole.

@@ -1,4 +1,4 @@
-"""Floor 1: server-sent events, both ways. Bytes in, bytes out, no I/O.
+"""Server-sent events, both ways. Bytes in, bytes out, no I/O.
 
 Rules (WHATWG HTML, "Server-sent events", read 2026-11):
 

@@ -1,4 +1,4 @@
-"""Floor 2: Google Gemini, the codec: the Gemini API and Vertex AI. Pure functions, no I/O.
+"""Google Gemini, the codec: the Gemini API and Vertex AI. Pure functions, no I/O.
 
 Contents are in `gemini_message.py`, requests in `gemini_request.py`, answers in `gemini_answer.py`, streams in
 `gemini_stream.py` (read) and `gemini_frames.py` (written).

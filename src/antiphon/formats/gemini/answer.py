@@ -1,4 +1,4 @@
-"""Floor 2: Gemini answers, their usage and errors, both ways. Pure functions, no I/O.
+"""Gemini answers, their usage and errors, both ways. Pure functions, no I/O.
 
 * `promptTokenCount` includes what the cache gave and leaves out what the provider's own tools brought back as input;
   `candidatesTokenCount` leaves out the thoughts. All four kinds are billed, and `totalTokenCount` is their sum.

@@ -1,4 +1,4 @@
-"""Floor 2: Gemini contents and their parts, both ways, for requests and answers. Pure functions, no I/O.
+"""Gemini contents and their parts, both ways, for requests and answers. Pure functions, no I/O.
 
 Rules:
 

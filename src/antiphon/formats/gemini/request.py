@@ -1,4 +1,4 @@
-"""Floor 2: Gemini requests, both ways. Pure functions, no I/O.
+"""Gemini requests, both ways. Pure functions, no I/O.
 
 `decode_request` reads a request object, `encode_request` writes one; contents are in `gemini_message.py`.
 

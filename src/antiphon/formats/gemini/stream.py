@@ -1,4 +1,4 @@
-"""Floor 2: Gemini streams, read. A state machine, no I/O. They are written by `gemini_frames.py`.
+"""Gemini streams, read. A state machine, no I/O. They are written by `gemini_frames.py`.
 
 Rules:
 

@@ -1,4 +1,4 @@
-"""Floor 2: Ollama's own API (`/api/chat`), the codec. Pure functions, no I/O.
+"""Ollama's own API (`/api/chat`), the codec. Pure functions, no I/O.
 
 Messages are in `ollama_message.py`, requests in `ollama_request.py`, answers in `ollama_answer.py`, streams in
 `ollama_stream.py`.

@@ -1,4 +1,4 @@
-"""Floor 2: answers and errors of Ollama's own API, whole ones and the lines of streamed ones. Pure functions, no I/O.
+"""Answers and errors of Ollama's own API, whole ones and the lines of streamed ones. Pure functions, no I/O.
 
 * A whole answer is an object like the last line of a streamed one, with all of the message in it.
 * Durations, in nanoseconds, are in the `extra` of the usage. Tokens of thoughts are not told apart.

@@ -1,4 +1,4 @@
-"""Floor 2: messages of Ollama's own API, both ways, for requests and answers. Pure functions, no I/O.
+"""Messages of Ollama's own API, both ways, for requests and answers. Pure functions, no I/O.
 
 * Thoughts, text, pictures and tool calls are fields beside each other, in this order here; how parts of these kinds
   followed each other otherwise cannot be said, nor where one text ended and the next began.

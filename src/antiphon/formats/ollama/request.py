@@ -1,4 +1,4 @@
-"""Floor 2: requests of Ollama's own API, both ways. Pure functions, no I/O.
+"""Requests of Ollama's own API, both ways. Pure functions, no I/O.
 
 How the neutral fields stand here:
 

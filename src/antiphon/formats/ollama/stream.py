@@ -1,4 +1,4 @@
-"""Floor 2: streams of Ollama's own API, both ways. State machines, no I/O.
+"""Streams of Ollama's own API, both ways. State machines, no I/O.
 
 * One JSON object a line; each brings what is new of the message. The last one has `done`, and the counts.
 * A line with an `error` is one under a status of 200. A body that ends before `done` is one too.

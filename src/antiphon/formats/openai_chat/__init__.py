@@ -1,4 +1,4 @@
-"""Floor 2: OpenAI Chat Completions, the codec. Pure functions, no I/O.
+"""OpenAI Chat Completions, the codec. Pure functions, no I/O.
 
 Requests are in `openai_request.py`, answers in `openai_answer.py`, streams in `openai_stream.py`; what requests and
 answers share, messages, in `openai_message.py`.

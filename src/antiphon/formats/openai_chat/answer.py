@@ -1,4 +1,4 @@
-"""Floor 2: OpenAI Chat Completions answers, both ways. Pure functions, no I/O.
+"""OpenAI Chat Completions answers, both ways. Pure functions, no I/O.
 
 Source: openai 3.54, `types/chat/chat_completion.py` and `completion_usage.py` (read 2026-11-22), recorded answers.
 """

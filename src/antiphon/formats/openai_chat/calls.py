@@ -1,4 +1,4 @@
-"""Floor 2: which tool call of a streamed OpenAI Chat Completions answer a fragment belongs to. No I/O.
+"""Which tool call of a streamed OpenAI Chat Completions answer a fragment belongs to. No I/O.
 
 By the book the fragments of a call share an `index`, and the first of them has an `id` and a name. Servers are known to
 

@@ -1,4 +1,4 @@
-"""Floor 2: the events of one OpenAI Chat Completions chunk as JSON, in the codec's own way. Pure functions, no I/O.
+"""The events of one OpenAI Chat Completions chunk as JSON, in the codec's own way. Pure functions, no I/O.
 
 Both directions write chunks by this: the encoder to send them, the decoder to see how the one it read differs.
 

@@ -1,4 +1,4 @@
-"""Floor 2: OpenAI's legacy `/v1/completions`, the server's half: requests read, answers written. No I/O.
+"""OpenAI's legacy `/v1/completions`, the server's half: requests read, answers written. No I/O.
 
 * A prompt is one text, which becomes one user message. What a chat cannot do with it is refused, not passed over.
 * An answer is text alone: thoughts, calls and pictures are left out, and why it ended is told as it was.

@@ -1,4 +1,4 @@
-"""Floor 2: OpenAI Chat Completions messages, both ways, for requests and answers. Pure functions, no I/O.
+"""OpenAI Chat Completions messages, both ways, for requests and answers. Pure functions, no I/O.
 
 `decode_message` reads a message object and `encode_message` writes one. Fields that are not part of the neutral
 vocabulary stand in `extra["openai-chat"]`, nested as they were; other ways of writing what is, in `form`.

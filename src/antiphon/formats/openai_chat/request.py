@@ -1,4 +1,4 @@
-"""Floor 2: OpenAI Chat Completions requests, both ways. Pure functions, no I/O.
+"""OpenAI Chat Completions requests, both ways. Pure functions, no I/O.
 
 `decode_request` reads a request object, `encode_request` writes one; their messages are in `openai_message.py`.
 

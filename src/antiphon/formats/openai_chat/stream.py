@@ -1,4 +1,4 @@
-"""Floor 2: OpenAI Chat Completions streams, both ways. State machines, no I/O.
+"""OpenAI Chat Completions streams, both ways. State machines, no I/O.
 
 Rules:
 

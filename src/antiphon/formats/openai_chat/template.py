@@ -1,4 +1,4 @@
-"""Floor 2: the short way for chunks of OpenAI Chat Completions that differ from one before in a single text. No I/O.
+"""The short way for chunks of OpenAI Chat Completions that differ from one before in a single text. No I/O.
 
 Nearly all chunks of a stream do: text, thoughts and arguments of tool calls come a few characters at a time in frames
 of 200 to 400 bytes. A template is the bytes of such a frame with a hole for the text. What fits it is, but for the

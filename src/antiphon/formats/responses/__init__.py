@@ -1,4 +1,4 @@
-"""Floor 2: OpenAI Responses, the codec. Pure functions, no I/O.
+"""OpenAI Responses, the codec. Pure functions, no I/O.
 
 Items are in `responses_message.py`, requests in `responses_request.py`, answers in `responses_answer.py`, streams in
 `responses_stream.py` (read) and `responses_frames.py` (written).

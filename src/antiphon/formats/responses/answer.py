@@ -1,4 +1,4 @@
-"""Floor 2: OpenAI Responses answers and errors, both ways. Pure functions, no I/O.
+"""OpenAI Responses answers and errors, both ways. Pure functions, no I/O.
 
 * `input_tokens` include what the cache gave and took, `output_tokens` the reasoning: the neutral buckets are apart.
 * The finish reason is made of `status`, `incomplete_details` and of what the output holds; the provider's own word is

@@ -1,4 +1,4 @@
-"""Floor 2: OpenAI Responses content: the parts of prompts and of tool results, both ways. Pure functions, no I/O.
+"""OpenAI Responses content: the parts of prompts and of tool results, both ways. Pure functions, no I/O.
 
 Parts with a neutral meaning are `input_text`, `input_image`, `input_file` and `input_audio`; all others are carried as
 `Opaque`, byte for byte. An image's `detail` is always written, `auto` where none is set: clients' types demand it.

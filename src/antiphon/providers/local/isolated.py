@@ -1,4 +1,4 @@
-"""Floor 4: a local model in a process of its own, so that whatever becomes of llama.cpp, this one goes on.
+"""A local model in a process of its own, so that whatever becomes of llama.cpp, this one goes on.
 
 Rules:
 

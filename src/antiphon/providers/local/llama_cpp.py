@@ -1,4 +1,4 @@
-"""Floor 4: llama.cpp's server in this process, through xllamacpp: found, set up, loaded.
+"""Llama.cpp's server in this process, through xllamacpp: found, set up, loaded.
 
 Everything here blocks. While xllamacpp loads a model or frees it, it holds the interpreter's lock, so that every thread
 pauses (for 0.4 s and 0.1 s, with the default model on 2 quiet CPUs). What takes long on a cold disk, reading the file,

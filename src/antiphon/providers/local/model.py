@@ -1,4 +1,4 @@
-"""Floor 4: the local model: llama.cpp in this process, as a `Handler`.
+"""The local model: llama.cpp in this process, as a `Handler`.
 
 A call goes through an `HTTPProvider` like any other, whose transport hands the body to an `Engine` instead of to a
 socket.

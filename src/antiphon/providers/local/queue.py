@@ -1,4 +1,4 @@
-"""Floor 4: an engine: one local model, the line of jobs before it, and the threads that work it off.
+"""An engine: one local model, the line of jobs before it, and the threads that work it off.
 
 Rules:
 

@@ -1,4 +1,4 @@
-"""Floor 4: bounds on the JSON schemas that llama.cpp makes grammars of.
+"""Bounds on the JSON schemas that llama.cpp makes grammars of.
 
 A grammar costs time for each place in which the text so far may be, at each token. Measured with the default model on 2
 CPUs, for an answer of 4 tokens (xllamacpp 2026.10.11549, 2026-11-29): an enum of 250 values 0.4 s, of 1,000 2 s, of

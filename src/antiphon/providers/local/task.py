@@ -1,4 +1,4 @@
-"""Floor 4: one request as llama.cpp answers it, in whichever process that is."""
+"""One request as llama.cpp answers it, in whichever process that is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Floor 4: a process that does nothing but run one local model, and what is said between it and its parent.
+"""A process that does nothing but run one local model, and what is said between it and its parent.
 
 Both speak over a pair of pipes that no other process has: nothing is listened to on the network. Each message is one
 value of MessagePack. The process ends with its parent: when the pipe ends, and on Linux at once.
