@@ -1,4 +1,4 @@
-"""Floor 6, command line: one call: its options, its prompt, and its answer on standard output piece by piece."""
+"""One call: its options, its prompt, and its answer on standard output piece by piece."""
 
 from __future__ import annotations
 

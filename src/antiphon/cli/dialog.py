@@ -1,4 +1,4 @@
-"""Floor 6, command line: a conversation at the terminal, with line editing and a history.
+"""A conversation at the terminal, with line editing and a history.
 
 Pasted lines stay together where the terminal marks pastes and Python has GNU readline; anywhere else three double
 quotes begin and end a prompt of several lines.

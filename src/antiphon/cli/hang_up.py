@@ -1,4 +1,4 @@
-"""Floor 6, command line: SIGHUP, which has a server read its settings anew, waits until it can be handled.
+"""SIGHUP, which has a server read its settings anew, waits until it can be handled.
 
 Imported first of all: by default the signal ends a process, and the rest takes 100 ms and more to import.
 """

@@ -1,4 +1,4 @@
-"""Floor 6, command line: `antiphon models`: what can be asked now, and fetching the local model."""
+"""`antiphon models`: what can be asked now, and fetching the local model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Floor 6, command line: `antiphon providers`: who can be asked, where they are, and whether a key is set."""
+"""`antiphon providers`: who can be asked, where they are, and whether a key is set."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Floor 6, command line: what the library logs, on standard error."""
+"""What the library logs, on standard error."""
 
 from __future__ import annotations
 

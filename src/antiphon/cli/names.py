@@ -1,4 +1,4 @@
-"""Floor 6, command line: what a shell offers for the name of a provider or model; nothing is asked over the network."""
+"""What a shell offers for the name of a provider or model; nothing is asked over the network."""
 
 from __future__ import annotations
 

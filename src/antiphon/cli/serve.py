@@ -1,4 +1,4 @@
-"""Floor 6, command line: `antiphon serve`: says where the server is and how to point a client at it, and runs it."""
+"""`antiphon serve`: says where the server is and how to point a client at it, and runs it."""
 
 from __future__ import annotations
 

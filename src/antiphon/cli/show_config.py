@@ -1,4 +1,4 @@
-"""Floor 6, command line: `antiphon config` and `antiphon key`: what is set and by whom, and keys for the server."""
+"""`antiphon config` and `antiphon key`: what is set and by whom, and keys for the server."""
 
 from __future__ import annotations
 

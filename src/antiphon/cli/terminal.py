@@ -1,4 +1,4 @@
-"""Floor 6, command line: what is written where: answers to standard output, every other word to standard error.
+"""What is written where: answers to standard output, every other word to standard error.
 
 Nothing is imported here that takes time: every command comes through this module, and `--version` too.
 """
