@@ -16,13 +16,13 @@ from antiphon import (
     CompletionChunk,
     Conversation,
     Message,
+    ToolCall,
     provider,
     tool,
 )
 from antiphon.calls.params import ChatParams
 from antiphon.calls.tool_loop import AsyncRunStream, RunResult, RunStream
 from antiphon.calls.typed_answers import AsyncParseStream, ParsedCompletion, ParseStream
-from antiphon.chat.messages import ToolCall
 from antiphon.chat.requests import ChatRequest, Tool
 from antiphon.client import AsyncStream
 from antiphon.sync.bridge import Iteration

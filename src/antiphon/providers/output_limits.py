@@ -26,8 +26,9 @@ from antiphon.chat.requests import ChatRequest
 from antiphon.chat.usage import Usage
 from antiphon.providers.stop_strings import Stops
 
-_Heard: TypeAlias = TextDelta | ReasoningDelta | RefusalDelta | ToolCallDelta | AudioDelta | PartAdded | Finish
+__all__ = ["OutputLimits"]
 
+_Heard: TypeAlias = TextDelta | ReasoningDelta | RefusalDelta | ToolCallDelta | AudioDelta | PartAdded | Finish
 
 _UNHEARD = (Start, MessageDelta, UsageUpdate, UnknownEvent)
 """Events that are no part of what is said."""
