@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from antiphon.chat.kept import Bearing, Kept
 from antiphon.chat.losses import Loss
 from antiphon.chat.messages import Annotation, Audio, Extra, FinishReason, Form, Message, Part, Refusal, Text, ToolCall
 from antiphon.chat.usage import Usage
@@ -31,7 +32,7 @@ REQUEST_IDS = ("x-request-id", "request-id", "x-amzn-requestid", "x-generation-i
 """Header fields with a provider's id of a request, the best known first."""
 
 
-class _Shape(msgspec.Struct, frozen=True):
+class _Shape(Bearing, frozen=True):
     """What both results can do: turn into OpenAI's JSON."""
 
     def to_dict(self) -> dict[str, Any]:
@@ -89,6 +90,7 @@ class Completion(_Shape, frozen=True, kw_only=True):
     shape)."""
     extra: Extra | None = None
     form: Form | None = None
+    kept: Kept | None = None
 
     @property
     def request_id(self) -> str | None:

@@ -19,10 +19,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeAlias, final
 
-import msgspec
-
 from antiphon.chat.answers import Choice, Completion
 from antiphon.chat.growing_extra import GrowingExtra
+from antiphon.chat.kept import Bearing, Kept, Unseen
 from antiphon.chat.messages import (
     Annotation,
     Audio,
@@ -60,17 +59,21 @@ __all__ = [
 ]
 
 
-class Wire(msgspec.Struct, frozen=True):
-    """How an event stood in the frame it came in."""
+class Wire(Unseen, frozen=True, eq=False):
+    """How an event stood in the frame it came in; takes no part in `==`."""
 
     format: str
     patch: Patch | None = None
     """What makes the frame of the codec's own way of writing it; on the first event of a frame."""
     more: bool = False
     """The next event came in the same frame."""
+    frame: Any = None
+    """The frame as it came, as its format takes it; on the first event of a frame."""
+    events: tuple[Event, ...] = ()
+    """The events of that frame as they were read, without `wire`."""
 
 
-class _Event(msgspec.Struct, frozen=True, kw_only=True):
+class _Event(Bearing, frozen=True, kw_only=True):
     wire: Wire | None = None
 
 
@@ -85,6 +88,8 @@ class Start(_Event, frozen=True, kw_only=True):
     provider: str | None = None
     extra: Extra | None = None
     form: Form | None = None
+    kept: Kept | None = None
+    """What a whole answer was read from."""
 
 
 @final
@@ -95,6 +100,7 @@ class MessageDelta(_Event, frozen=True, kw_only=True):
     role: str | None = None
     extra: Extra | None = None
     form: Form | None = None
+    kept: Kept | None = None
 
 
 @final
@@ -352,6 +358,7 @@ class _Building:
             return
         self.head = MessageDelta(
             role=event.role or known.role,
+            kept=event.kept or known.kept,
             form={**(known.form or {}), **event.form} if event.form else known.form,
         )
 
@@ -359,7 +366,8 @@ class _Building:
         head, finish = self.head, self.finish
         kept = [part for part in self.parts if not (isinstance(part, _Growth) and part.is_blank())] or self.parts[:1]
         parts = tuple(part.done() if isinstance(part, _Growth) else part for part in kept)
-        message = Message(head.role or "assistant", parts, None, provider, extra=self.extra.done(), form=head.form)
+        common: Any = {"extra": self.extra.done(), "form": head.form, "kept": head.kept}
+        message = Message(head.role or "assistant", parts, None, provider, **common)
         if finish is None:
             return Choice(index, message, reason)
         return Choice(index, message, finish.reason, finish.native, finish.extra, finish.form)
@@ -412,6 +420,7 @@ class Folder:
             usage=self._usage,
             extra=self._extra.done(),
             form=start.form,
+            kept=start.kept,
         )
 
     @property
@@ -437,6 +446,7 @@ class Folder:
             model=event.model or known.model,
             created=event.created or known.created,
             provider=event.provider or known.provider,
+            kept=event.kept or known.kept,
             form={**(known.form or {}), **event.form} if event.form else known.form,
         )
 
@@ -461,10 +471,12 @@ def unfold(completion: Completion) -> Iterator[Event]:
         provider=completion.provider,
         extra=completion.extra,
         form=completion.form,
+        kept=completion.kept,
     )
     for choice in completion.choices:
         message = choice.message
-        yield MessageDelta(choice=choice.index, role=message.role, extra=message.extra, form=message.form)
+        common: Any = {"extra": message.extra, "form": message.form, "kept": message.kept}
+        yield MessageDelta(choice=choice.index, role=message.role, **common)
         calls = 0
         for number, part in enumerate(message.parts):
             yield _delta(part, choice.index, number, calls)

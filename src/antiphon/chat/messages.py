@@ -6,8 +6,8 @@ Three rules hold for everything here:
 * `None` means *not set*. What was not set is never sent, not even as `null`.
 * What a wire format says beyond this vocabulary is kept, under the name of that format:
   `extra` holds fields with a meaning of their own (they are reported as lost when they cannot cross to another format);
-  `form` holds only how known fields were written (a bare string or a list, an explicit `null`) so that the same format
-  gives back exactly what it got. Neither is ever read by another format.
+  `kept` (and `form`, which it replaces format by format) only what the same format needs to give back exactly what it
+  got; see `antiphon.chat.kept`. Neither is ever read by another format.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from importlib import import_module
 from typing import Any, Literal, Self, TypeAlias
 
 import msgspec
+
+from antiphon.chat.kept import Bearing, Kept
 
 __all__ = [
     "Annotation",
@@ -74,11 +76,12 @@ Form: TypeAlias = Mapping[str, Patch]
 """How a format wrote what it wrote, where that is not the codec's own way; by format name."""
 
 
-class Node(msgspec.Struct, frozen=True, kw_only=True):
+class Node(Bearing, frozen=True, kw_only=True):
     """What everything here has: room for what only one format says."""
 
     extra: Extra | None = None
     form: Form | None = None
+    kept: Kept | None = None
 
 
 class Annotation(Node, frozen=True, kw_only=True):

@@ -84,5 +84,5 @@ class ChatRequest(Node, frozen=True):
     """Whether a streamed answer is to tell its usage."""
 
     def but(self, **changes: Any) -> ChatRequest:
-        """Return a copy with *changes*; what `form` says of a changed field no longer applies by itself."""
+        """Return a copy with *changes*."""
         return msgspec.structs.replace(self, **changes)

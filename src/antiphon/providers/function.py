@@ -275,5 +275,6 @@ def _completed(event: Start, known: Start) -> Start:
         provider=event.provider or known.provider,
         extra=event.extra,
         form=event.form,
+        kept=event.kept,
         wire=event.wire,
     )
