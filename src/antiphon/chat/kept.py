@@ -96,7 +96,12 @@ def changed(node: _Bearer, format: str) -> list[str] | None:
     kept = node.kept
     if kept is None or kept.format != format:
         return None
-    return [name for name in kept.node.__struct_fields__ if not _unchanged(name, node, kept.node)]
+    before: Any = kept.node
+    return [
+        name
+        for name in before.__struct_fields__
+        if name not in _UNWRITTEN and not same(getattr(node, name), getattr(before, name))
+    ]
 
 
 def same(value: Any, other: Any) -> bool:
@@ -111,17 +116,16 @@ def same(value: Any, other: Any) -> bool:
     if kind is not type(other):
         return False
     if isinstance(value, msgspec.Struct):
-        return all(_unchanged(name, value, other) for name in value.__struct_fields__)
+        for name in value.__struct_fields__:
+            now, then = getattr(value, name), getattr(other, name)
+            if now is not then and name not in _UNWRITTEN and not same(now, then):
+                return False
+        return True
     if kind is tuple or kind is list:
         return len(value) == len(other) and all(map(same, value, other))
     if kind is dict:
         return value.keys() == other.keys() and all(same(item, other[key]) for key, item in value.items())
     return bool(value == other)
-
-
-def _unchanged(name: str, node: Any, before: Any) -> bool:
-    now, then = getattr(node, name), getattr(before, name)
-    return now is then or name in _UNWRITTEN or same(now, then)
 
 
 def without_kept(value: S) -> S:
