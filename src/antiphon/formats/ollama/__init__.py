@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -41,6 +42,8 @@ class Ollama(msgspec.Struct, frozen=True, kw_only=True):
     name: str = NAME
     stream_type: str = "application/x-ndjson"
     path: str = "/api/chat"
+    exact: bool = True
+    """Whether what is read of answers keeps how it came, to be written back unchanged."""
 
     def encode_request(self, request: ChatRequest) -> HTTPRequest:
         """Write *request* for an upstream."""
@@ -66,7 +69,7 @@ class Ollama(msgspec.Struct, frozen=True, kw_only=True):
         """
         kind = content_type.partition(";")[0].strip().lower()
         whole = kind == "application/json" or (not request.stream and kind != "application/x-ndjson")
-        return _AnyDecoder(labelled_whole=whole)
+        return _AnyDecoder(labelled_whole=whole, exact=self.exact)
 
     def decode_error(self, status: int, headers: Headers, body: bytes) -> APIError:
         """Read an upstream's error reply. *body* may be empty, HTML from a proxy, or JSON of any shape."""
@@ -143,9 +146,10 @@ class _AnyDecoder:
     object is a whole answer; where no line ends, the label says it.
     """
 
-    __slots__ = ("_chosen", "_held", "_labelled_whole", "_size")
+    __slots__ = ("_chosen", "_exact", "_held", "_labelled_whole", "_size")
 
-    def __init__(self, *, labelled_whole: bool) -> None:
+    def __init__(self, *, labelled_whole: bool, exact: bool) -> None:
+        self._exact = exact
         self._labelled_whole = labelled_whole
         self._held: list[bytes] = []
         self._size = 0
@@ -174,7 +178,9 @@ class _AnyDecoder:
         return self._chosen.feed(held)
 
     def _choose(self, *, whole: bool) -> Decoder:
-        return WholeAnswerDecoder(decode_completion) if whole else StreamDecoder()
+        if whole:
+            return WholeAnswerDecoder(partial(decode_completion, keep=self._exact))
+        return StreamDecoder(exact=self._exact)
 
     def _is_whole(self, first: bytes) -> bool:
         try:

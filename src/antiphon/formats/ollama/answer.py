@@ -10,7 +10,7 @@ Sources, read 2026-11-23: ollama 0.6.3 (`_types.py`), wire-formats.md, 4.5, 4.9 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 from antiphon.chat.answers import Choice, Completion
 from antiphon.chat.events import (
@@ -24,11 +24,13 @@ from antiphon.chat.events import (
     ToolCallDelta,
     UsageUpdate,
 )
+from antiphon.chat.kept import as_it_came
+from antiphon.chat.kept import keep as keeping
 from antiphon.chat.messages import FinishReason, Image, Message, Text, ToolCall
 from antiphon.chat.usage import Usage
 from antiphon.errors import APIError, StreamError
-from antiphon.formats import json, patch, read
-from antiphon.formats.ollama.message import NOTES, Calls, Writer, call_object, decode_message
+from antiphon.formats import json, read
+from antiphon.formats.ollama.message import NAME, NOTES, Calls, Writer, call_object, decode_message
 from antiphon.formats.status import words
 from antiphon.formats.times import timestamp, unix_seconds
 
@@ -91,8 +93,11 @@ def calls_of(source: dict[str, Any]) -> Calls:
     return Calls(f"call_{made}" if made else "call")
 
 
-def decode_completion(source: dict[str, Any]) -> Completion:
-    """Read a whole answer.
+def decode_completion(source: dict[str, Any], *, keep: bool = True) -> Completion:
+    """Read a whole answer; with *keep* it and its message can be written as they came.
+
+        {"model": "qwen3", "created_at": "2026-11-23T10:00:00.1Z", "message": {"role": "assistant", "content": "Hi."},
+         "done": true, "done_reason": "stop", "total_duration": 5191566416, "prompt_eval_count": 26, "eval_count": 298}
 
     Raises:
         StreamError: It is an error object, or not done.
@@ -102,17 +107,18 @@ def decode_completion(source: dict[str, Any]) -> Completion:
         raise error_inside(source)
     if source.get("done") is not True:
         raise StreamError("The provider's answer is not complete: it does not say that it is done.", body=source)
-    message = decode_message(read.required_object(source, "message", "$"), "$.message", calls_of(source), answer=True)
+    given = read.required_object(source, "message", "$")
+    message = decode_message(given, "$.message", calls_of(source), answer=True, keep=False)
+    message = _with_logprobs(message, source)
     reason, native = finish_reason(source.get("done_reason"), calls=message.tool_calls is not None)
     completion = Completion(
-        choices=(Choice(0, _with_logprobs(message, source), reason, native),),
+        choices=(Choice(0, keeping(message, NAME, given) if keep else message, reason, native),),
         model=read.text(source, "model", "$") or "",
         created=unix_seconds(source.get("created_at")),
         usage=decode_usage(source),
         extra=NOTES.unknown({key: value for key, value in source.items() if value is not None}, TOP),
     )
-    actual = {key: value for key, value in source.items() if key != "message"}
-    return NOTES.with_form(completion, _encode_top(completion), actual)
+    return keeping(completion, NAME, source) if keep else completion
 
 
 def _with_logprobs(message: Message, source: dict[str, Any]) -> Message:
@@ -120,14 +126,15 @@ def _with_logprobs(message: Message, source: dict[str, Any]) -> Message:
     if not (json.is_array(logprobs) and all(map(json.is_object, logprobs))):
         return message
     parts = (Text(part.text, logprobs=tuple(logprobs)) if isinstance(part, Text) else part for part in message.parts)
-    return Message(message.role, tuple(parts), extra=message.extra, form=message.form)
+    return Message(message.role, tuple(parts), extra=message.extra)
 
 
 def encode_completion(completion: Completion) -> dict[str, Any]:
     """Write a whole answer: its first choice, since Ollama knows of one only."""
-    result: dict[str, Any] = patch.apply(_encode_top(completion), NOTES.own_form(completion))
+    if (source := as_it_came(completion, NAME)) is not None:
+        return cast(dict[str, Any], source)
     message = completion.choices[0].message if completion.choices else Message.assistant(())
-    return {**result, "message": Writer().one(message, "$.message")}
+    return {**_encode_top(completion), "message": Writer().one(message, "$.message")}
 
 
 def _encode_top(completion: Completion) -> dict[str, Any]:
@@ -147,7 +154,10 @@ def _encode_top(completion: Completion) -> dict[str, Any]:
 
 
 def line(events: Iterable[Event], model: str) -> dict[str, Any]:
-    """Write one line of a streamed answer, but for the time, which each line has of its own."""
+    """Write one line of a streamed answer, but for the time, which each line has of its own.
+
+    {"model": "llama3.2", "message": {"role": "assistant", "content": "Hi"}, "done": false}
+    """
     message: dict[str, Any] = {"role": "assistant", "content": ""}
     result: dict[str, Any] = {"model": model, "message": message, "done": False}
     for event in events:

@@ -13,9 +13,11 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
-from antiphon.chat.losses import Loss, lost_extra
+from antiphon.chat.kept import keep as keeping
+from antiphon.chat.losses import lost_extra
 from antiphon.chat.messages import Audio, File, Image, Message, Opaque, Part, Reasoning, Text, ToolCall, ToolResult
-from antiphon.formats import json, patch, read
+from antiphon.formats import json, read
+from antiphon.formats.kit import MessageWriter
 from antiphon.formats.notes import Notes, Placed, call_input, foreign, grouped
 
 __all__ = ["NAME", "NOTES", "Calls", "Writer", "call_object", "decode_call", "decode_image", "decode_message"]
@@ -81,8 +83,12 @@ class Calls:
 # Reading
 
 
-def decode_message(source: Any, path: str, calls: Calls, *, answer: bool = False) -> Message:
-    """Read one message object, of a request or of an answer.
+def decode_message(source: Any, path: str, calls: Calls, *, answer: bool = False, keep: bool = True) -> Message:
+    """Read one message object, of a request or of an answer; with *keep* it can be written as it came.
+
+        {"role": "assistant", "thinking": "…", "content": "I will look.",
+         "tool_calls": [{"id": "call_1", "function": {"name": "weather", "arguments": {"city": "Oslo"}}}]}
+        {"role": "tool", "tool_name": "weather", "tool_call_id": "call_1", "content": "sunny"}
 
     Raises:
         BadRequestError: With `param` the path of the fault.
@@ -105,7 +111,7 @@ def decode_message(source: Any, path: str, calls: Calls, *, answer: bool = False
         asked = read.array(source, "tool_calls", path) or ()
         body += (decode_call(item, f"{path}.tool_calls[{place}]", calls) for place, item in enumerate(asked))
     message = Message(role, tuple(body), extra=NOTES.unknown(source, known))
-    return NOTES.with_form(message, Writer().one(message, path), source)
+    return keeping(message, NAME, source) if keep else message
 
 
 def decode_image(source: Any, path: str) -> Image:
@@ -131,44 +137,44 @@ def decode_call(source: Any, path: str, calls: Calls) -> ToolCall:
 # Writing
 
 
-class Writer:
+class Writer(MessageWriter):
     """Writes messages and keeps a list of what of them could not be expressed."""
 
+    title = "Ollama"
+    notes = NOTES
+
     def __init__(self) -> None:
-        self.losses: list[Loss] = []
+        super().__init__()
         self._calls = Calls()
 
-    def messages(self, message: Message, path: str) -> list[_Object]:
+    def written(self, message: Message, path: str) -> list[_Object]:
         """Write one message, which becomes several where it has several results, or results and something else."""
         groups = grouped(message, path)
-        self._about(message, path)
+        self.about(message, path)
         if len(groups) == 1:
-            written = json.merged(self._group(groups[0], message.role, path), NOTES.own_extra(message))
-            return [patch.apply(written, NOTES.own_form(message))]
-        for field in NOTES.own_extra(message):
-            self._drop(f"{path}.{field}", "The message was split up, so nobody knows to which part this belongs.")
+            return [json.merged(self._group(groups[0], message.role, path), NOTES.own_extra(message))]
+        self.split(message, path)
         return [self._group(group, message.role, path) for group in groups]
 
-    def one(self, message: Message, path: str) -> _Object:
-        """Write a message that becomes one."""
-        return self.messages(message, path)[0]
-
-    def _about(self, message: Message, path: str) -> None:
-        self.losses += lost_extra(message, path, keep=(NAME,))
-        if message.name is not None:
-            self._drop(f"{path}.name", "Ollama's messages have no name of who speaks.")
+    def passed(self, message: Message) -> None:
+        """Take note of calls and results, which later results are tied to."""
+        for part in message.parts:
+            if isinstance(part, ToolCall):
+                self._calls.add(part.id, part.name)
+            elif isinstance(part, ToolResult):
+                self._calls.settle(part.call_id, part.name)
 
     def _group(self, placed: list[Placed], role: str, path: str) -> _Object:
         if len(placed) == 1 and isinstance(result := placed[0][1], ToolResult):
             return self._result(result, placed[0][0])
         if role in _ROLES:
-            self._approximate(f"{path}.role", f"Ollama knows no role {role!r}; it is sent as {_ROLES[role]!r}.")
+            self.approximate(f"{path}.role", f"Ollama knows no role {role!r}; it is sent as {_ROLES[role]!r}.")
         return {"role": _ROLES.get(role, role), **self._fields(placed, "\n" if role in _ASKING else "", path)}
 
     def _result(self, result: ToolResult, path: str) -> _Object:
         self.losses += lost_extra(result, path, keep=())
         if result.is_error is not None:
-            self._drop(f"{path}.is_error", "Ollama's results do not tell whether the tool failed; the words are sent.")
+            self.drop(f"{path}.is_error", "Ollama's results do not tell whether the tool failed; the words are sent.")
         placed: list[Placed] = [(f"{path}.content[{place}]", part) for place, part in enumerate(result.content)]
         written = {"role": "tool", **self._fields(placed, "\n", path)}
         id, name = self._calls.settle(result.call_id, result.name)
@@ -181,7 +187,7 @@ class Writer:
         thoughts, texts, images, calls = ([value for rank, value in said if rank == place] for place in range(4))
         if said != sorted(said, key=lambda told: told[0]) or len(texts) > 1 or len(thoughts) > 1:
             reason = "Ollama keeps thoughts, text, pictures and calls in one field each: their order and ends are lost."
-            self._approximate(f"{path}.parts", reason)
+            self.approximate(f"{path}.parts", reason)
         result: _Object = {"content": between.join(texts)}
         if thoughts:
             result["thinking"] = between.join(thoughts)
@@ -192,7 +198,7 @@ class Writer:
         self._calls.add(call.id, call.name)
         if call_input(call) is None:
             reason = "Ollama takes an object as a call's arguments; this is none, so it is sent as text inside of one."
-            self._approximate(f"{path}.arguments", reason)
+            self.approximate(f"{path}.arguments", reason)
         return call_object(call)
 
     def _say(self, path: str, part: Part) -> tuple[int, Any] | None:
@@ -204,27 +210,21 @@ class Writer:
         if isinstance(part, ToolCall):
             return 3, self._call(part, path)
         if isinstance(part, Image) and part.data is None:
-            self._drop(path, "Ollama takes pictures as bytes only; it fetches none and keeps none.")
+            self.drop(path, "Ollama takes pictures as bytes only; it fetches none and keeps none.")
             return None
         if isinstance(part, File) or (isinstance(part, Audio) and part.transcript is None):
-            self._drop(path, f"Ollama takes neither documents nor sounds, so this {type(part).__name__} is left out.")
+            self.drop(path, f"Ollama takes neither documents nor sounds, so this {type(part).__name__} is left out.")
             return None
         for field in ("signature", "annotations", "logprobs", "detail", "name"):
             if getattr(part, field, None):
-                self._drop(f"{path}.{field}", f"Ollama's messages have no place for the {field!r} of a part.")
+                self.drop(f"{path}.{field}", f"Ollama's messages have no place for the {field!r} of a part.")
         if isinstance(part, Image):
             return 2, part.data
         if isinstance(part, Reasoning):
             return 0, part.text
         if not isinstance(part, Text):
-            self._approximate(path, f"Ollama has no place for a {type(part).__name__}; its words are sent as text.")
+            self.approximate(path, f"Ollama has no place for a {type(part).__name__}; its words are sent as text.")
         return 1, part.transcript if isinstance(part, Audio) else getattr(part, "text", "")
-
-    def _drop(self, path: str, reason: str) -> None:
-        self.losses.append(Loss("dropped", path, reason))
-
-    def _approximate(self, path: str, reason: str) -> None:
-        self.losses.append(Loss("approximated", path, reason))
 
 
 def call_object(call: ToolCall) -> _Object:

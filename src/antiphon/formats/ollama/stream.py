@@ -10,7 +10,7 @@ Source, read 2026-11-23: ollama 0.6.3 (`_client.py`, `_types.py`); wire-formats.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from antiphon.chat.events import (
@@ -25,13 +25,13 @@ from antiphon.chat.events import (
     ToolCallDelta,
     UnknownEvent,
     UsageUpdate,
-    Wire,
 )
-from antiphon.chat.messages import Image, Message, Patch, Reasoning, Text, ToolCall
+from antiphon.chat.messages import Image, Message, Reasoning, Text, ToolCall
 from antiphon.chat.usage import Usage
-from antiphon.errors import APIError, BadRequestError, StreamError
-from antiphon.formats import json, patch
+from antiphon.errors import APIError
+from antiphon.formats import json
 from antiphon.formats.framing import ndjson
+from antiphon.formats.kit_stream import StreamReader, StreamWriter
 from antiphon.formats.notes import call_input, growing
 from antiphon.formats.ollama.answer import (
     TOP,
@@ -43,106 +43,73 @@ from antiphon.formats.ollama.answer import (
     line,
 )
 from antiphon.formats.ollama.message import NAME, NOTES, Calls, decode_message
-from antiphon.formats.status import excerpt
 from antiphon.formats.times import timestamp, unix_seconds
 
 __all__ = ["StreamDecoder", "StreamEncoder"]
 
-_NOTHING: dict[str, Any] = {}
 
-
-class StreamDecoder:
+class StreamDecoder(StreamReader):
     """Turns the bytes of a streamed answer into events."""
 
-    def __init__(self) -> None:
+    format = NAME
+    unit = "line"
+    missing = "no line said that it is done"
+
+    def __init__(self, *, exact: bool = True) -> None:
+        super().__init__(exact=exact)
         self._lines = ndjson.LineDecoder()
         self._model: str | None = None
         self._calls: Calls | None = None
         self._asked = 0
-        self._usage: Usage | None = None
-        self.over = False
 
-    def feed(self, data: bytes) -> Iterator[Event]:
-        """Take the next bytes, split anywhere, and give the events that are complete, before any fault after them."""
-        return self._read(self._lines.feed(data))
+    def split(self, data: bytes) -> Iterable[tuple[str, bytes]]:
+        """Give the lines that are complete with *data*."""
+        return [("", line) for line in self._lines.feed(data)]
 
-    def close(self) -> Iterator[Event]:
-        """Take the end of the body; the last event is `End`.
+    def rest(self) -> Iterable[tuple[str, bytes]]:
+        """Give the line that the end of the body completes."""
+        return [("", line) for line in self._lines.close()]
 
-        Raises:
-            StreamError: The body ended before a line that is `done` came.
-        """
-        yield from self._read(self._lines.close())
-        if not self.over:
-            raise StreamError(
-                "The provider's stream ended before the answer was complete: no line said that it is done. "
-                "What came so far may be cut off in the middle."
-                if self._model is not None
-                else "The provider's stream ended without a single piece of an answer."
-            )
-        yield End(usage=self._usage)
-
-    def _read(self, lines: Iterable[bytes]) -> Iterator[Event]:
-        for data in lines:
-            try:
-                frame = json.decode(data)
-            except json.MALFORMED:
-                frame = None
-            if not json.is_object(frame):
-                raise StreamError(f"The provider's stream has a line that is not a JSON object: {excerpt(data)}")
-            if (event := self._piece(frame)) is not None:
-                yield event
-            else:
-                yield from self._frame(frame)
-
-    def _piece(self, frame: dict[str, Any]) -> Event | None:
+    def quick(self, frame: dict[str, Any]) -> Event | None:
         """Read a line that brings a piece of text or of thoughts and nothing else, as nearly all do."""
-        message, created, model = frame.get("message"), frame.get("created_at"), frame.get("model")
-        if len(frame) != 4 or frame.get("done") is not False or not json.is_object(message):
+        message, model = frame.get("message"), frame.get("model")
+        if len(frame) != 4 or frame.get("done") is not False or not json.is_object(message) or model != self._model:
             return None
         text = message.get("content")
-        if type(text) is not str or type(created) is not str or type(model) is not str:
+        if type(text) is not str or message.get("role") != "assistant" or type(frame.get("created_at")) is not str:
             return None
-        if model != self._model or message.get("role") != "assistant":
-            return None
-        wire = Wire(NAME, Patch({"created_at": created}, _NOTHING, _NOTHING))
         if len(message) == 2 and text:
-            return TextDelta(text, wire=wire)
+            return TextDelta(text)
         thoughts = message.get("thinking")
         if len(message) == 3 and not text and type(thoughts) is str and thoughts:
-            return ReasoningDelta(thoughts, wire=wire)
+            return ReasoningDelta(thoughts)
         return None
 
-    def _frame(self, frame: dict[str, Any]) -> Iterable[Event]:
+    def events(self, frame: dict[str, Any], name: str) -> list[Event]:
+        """Read any other line.
+
+        {"model": "llama3.2", "created_at": "2026-11-23T10:00:00.1Z", "message": {"role": "assistant", "content": ""},
+         "done": true, "done_reason": "stop", "total_duration": 5191566416, "prompt_eval_count": 26, "eval_count": 298}
+        """
         if frame.get("error"):
             raise error_inside(frame)
         if self.over:
-            return (UnknownEvent(NAME, frame, wire=Wire(NAME)),)
-        try:
-            made = self._events(frame)
-        except BadRequestError as error:
-            raise StreamError(f"The provider's stream has a line of the wrong shape: {error}") from None
-        except RecursionError:
-            raise StreamError("The provider's stream has a line that is nested too deeply.") from None
-        if not made:
-            return (UnknownEvent(NAME, frame, wire=Wire(NAME)),)
-        return NOTES.wired(made, line(made, self._model or ""), frame)
-
-    def _events(self, frame: dict[str, Any]) -> list[Event]:
+            return []
         made: list[Event] = []
         extra = NOTES.unknown({key: value for key, value in frame.items() if value is not None}, TOP)
         if self._calls is None:
             self._calls = calls_of(frame)
-            self._model = json.text(frame.get("model")) or ""
+            self.begun, self._model = True, json.text(frame.get("model")) or ""
             made.append(Start(model=self._model, created=unix_seconds(frame.get("created_at")), extra=extra))
         elif extra is not None:
             made.append(Start(extra=extra))
         if (source := frame.get("message")) is not None:
-            made += self._message(decode_message(source, "$.message", self._calls, answer=True), frame)
+            message = decode_message(source, "$.message", self._calls, answer=True, keep=False)
+            made += self._message(message, frame)
         if frame.get("done") is True:
             self.over = True
-            self._usage = decode_usage(frame)
-            made += [] if self._usage is None else [UsageUpdate(self._usage)]
+            self.usage = decode_usage(frame)
+            made += [] if self.usage is None else [UsageUpdate(self.usage)]
             reason, native = finish_reason(frame.get("done_reason"), calls=self._asked > 0)
             made.append(Finish(reason, 0, native))
         return made
@@ -166,48 +133,45 @@ class StreamDecoder:
                 yield PartAdded(part)
 
 
-class StreamEncoder:
+class StreamEncoder(StreamWriter):
     """Turns events into the bytes of a streamed answer.
 
     Args:
         model: The name of the model, where no event tells it.
     """
 
+    format = NAME
+
     def __init__(self, *, model: str) -> None:
+        super().__init__()
         self._start = Start(model=model)
         self._begun = False
-        self._held: list[Event] = []
         self._calls: dict[int, ToolCallDelta] = {}
         self._usage: Usage | None = None
         self._finish: Finish | None = None
         self._ended = False
 
-    def feed(self, event: Event) -> Iterator[bytes]:
-        """Give the lines for *event*: none while the rest of its line is still to come."""
-        if event.wire is not None and event.wire.format == NAME:
-            self._held.append(event)
-            if not event.wire.more:
-                yield self._own()
-        elif not self._ended:
-            yield from self._foreign(event)
-
     def error(self, error: APIError) -> bytes:
         """Give the line that tells of a fault after the status line has been sent."""
         return ndjson.encode(json.encode(error_object(error)))
 
-    def _own(self) -> bytes:
-        """Write the line whose events are held as it was."""
-        events, self._held = self._held, []
-        first, last = events[0], events[-1]
-        if isinstance(last, UnknownEvent):
-            return ndjson.encode(json.encode(last.data))
+    def framed(self, name: str, data: bytes) -> bytes:
+        """Return a line as it was read."""
+        return ndjson.encode(data)
+
+    def passed(self, events: Sequence[Event]) -> Iterable[bytes]:
+        """Take note of a line that goes out as it came; before it go calls that were changed."""
+        before = [*self._whole_calls(unfinished=True)] if self._calls else ()
+        first = events[0]
         if isinstance(first, Start) and not self._begun:
             self._start, self._begun = first, True
-        self._ended = self._ended or isinstance(last, Finish)
-        frame = line(events, self._start.model)
-        return ndjson.encode(json.encode(patch.apply(frame, first.wire.patch if first.wire else None)))
+        self._ended = self._ended or isinstance(events[-1], Finish)
+        return before
 
-    def _foreign(self, event: Event) -> Iterator[bytes]:
+    def write(self, event: Event) -> Iterator[bytes]:
+        """Give the lines for *event*: none while the rest of its line is still to come."""
+        if self._ended:
+            return
         if isinstance(event, Start):
             if not self._begun:
                 known = self._start
