@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 from hypothesis import strategies as st
 
-from antiphon.chat.answers import Completion
+from antiphon.chat.answers import Choice, Completion
+from antiphon.chat.messages import ToolCall
 from antiphon.chat.requests import ChatRequest
 from antiphon.formats import json
 from antiphon.formats.anthropic import Anthropic
@@ -20,6 +21,7 @@ from antiphon.formats.framing import eventstream as event_stream
 from antiphon.formats.framing import sse
 from antiphon.formats.gemini import Gemini
 from antiphon.formats.ollama import Ollama
+from antiphon.formats.ollama.message import call_object
 from antiphon.formats.openai_chat import OpenAIChat
 from antiphon.formats.responses import Responses
 from tests.wire import (
@@ -89,6 +91,10 @@ class Format:
     """The same for an answer in one piece."""
     kept: Callable[[Completion], Any] | None = None
     """Gives what survives of a stream without the memory of how its frames were written."""
+    keeps: bool = False
+    """Whether the format keeps what it read, and no patches, so that it is held to the law without what was kept."""
+    asked: Callable[[ChatRequest], Any] = unchanged
+    """Gives what survives of a request without what was kept of it; of answers, that is what *kept* gives."""
     rewritten: ChatRequest | None = None
     """The request with which such a stream is written, if not *request*."""
     billed: Callable[[Any], dict[str, int | None]] | None = None
@@ -228,12 +234,24 @@ def gemini_kept(completion: Completion) -> Any:
 
 
 def ollama_kept(completion: Completion) -> Any:
-    """All but the ids of calls, which the format does not have; the arguments of calls are objects."""
-    written = json.decode(Ollama().encode_response(msgspec.structs.replace(completion, form=None)))
-    return (
-        (completion.model, completion.created, completion.usage, completion.extra),
-        (written["message"], written.get("done_reason")),
+    """All but the spelling of the arguments of calls: they are objects here, or text inside of one."""
+    return msgspec.structs.replace(completion, choices=tuple(_with_objects(choice) for choice in completion.choices))
+
+
+def _with_objects(choice: Choice) -> Choice:
+    parts = tuple(
+        msgspec.structs.replace(part, arguments=call_object(part)["function"]["arguments"])
+        if isinstance(part, ToolCall)
+        else part
+        for part in choice.message.parts
     )
+    return msgspec.structs.replace(choice, message=msgspec.structs.replace(choice.message, parts=parts))
+
+
+def ollama_asked(request: ChatRequest) -> ChatRequest:
+    """The same for a request."""
+    messages = tuple(_with_objects(Choice(0, message)).message for message in request.messages)
+    return msgspec.structs.replace(request, messages=messages)
 
 
 ANTHROPIC = Format(
@@ -321,6 +339,8 @@ OLLAMA = Format(
     frames=ollama_values.frames,
     stream_type="application/x-ndjson",
     other_types=(laws.JSON, laws.SSE, "text/html"),
+    keeps=True,
+    asked=ollama_asked,
     kept=ollama_kept,
     billed=ollama_billed,
     answer=(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -16,13 +16,16 @@ from antiphon.errors import APIError, BadRequestError, StreamError
 from antiphon.formats import json
 from antiphon.formats.responses import Responses
 from tests.wire import formats, garbage, laws
-from tests.wire.formats import FORMATS, GEMINI, RESPONSES, Format, without_form
+from tests.wire.formats import FORMATS, GEMINI, RESPONSES, Format, unchanged, without_form
 
 
 def each_format(*needed: str) -> pytest.MarkDecorator:
     """Run a test with every format, or with those that have all that is *needed*."""
     found = [form for form in FORMATS if all(getattr(form, name) is not None for name in needed)]
     return pytest.mark.parametrize("form", found, ids=lambda form: form.name)
+
+
+KEEPING = [form for form in FORMATS if form.keeps]
 
 
 def read(form: Format, *parts: bytes) -> list[Event]:
@@ -68,6 +71,7 @@ def test_every_format_is_held_to_the_laws() -> None:
         "openai-responses",
     ]
     assert {form.name for form in FORMATS if form.kept is None} == {"openai-chat", "openai-responses"}
+    assert {form.name for form in FORMATS if form.keeps} == {"ollama"}
     assert {form.name for form in FORMATS if form.billed is None} == {"openai-chat"}
     assert {form.name for form in FORMATS if form.garbage is None} == {"openai-chat"}
 
@@ -158,6 +162,57 @@ def test_each_word_of_a_setting_is_kept_or_reported(form: Format, name: str, wor
     lost = any(loss.path.startswith(f"$.{name}") for loss in written.losses)
     assert lost or again == value or again in SAME.get(word, ())
     assert not read.extra, "what was understood is not kept as unknown, too"
+
+
+# The law without what was kept, which proves that every field is written
+
+
+@pytest.mark.parametrize("form", KEEPING, ids=lambda form: form.name)
+@given(data=st.data())
+def test_a_request_survives_without_what_was_kept(form: Format, data: st.DataObject) -> None:
+    """A request that was read, written in the canonical way and read again is the same, and loses nothing."""
+    laws.check_request_again(form.codec, data.draw(form.json_requests), data.draw(form.paths), form.asked)
+
+
+@pytest.mark.parametrize("form", KEEPING, ids=lambda form: form.name)
+@given(data=st.data())
+def test_an_answer_survives_without_what_was_kept(form: Format, data: st.DataObject) -> None:
+    """A whole answer that was read, written in the canonical way and read again is the same."""
+    laws.check_answer_again(form.codec, form.request, data.draw(form.json_answers), form.kept or unchanged)
+
+
+@pytest.mark.parametrize("form", KEEPING, ids=lambda form: form.name)
+@given(data=st.data())
+def test_a_stream_survives_without_what_was_kept(form: Format, data: st.DataObject) -> None:
+    """A stream that was read, written event by event in the canonical way and read again makes the same answer."""
+    body = form.body(data.draw(form.json_streams))
+    laws.check_stream_again(form.codec, form.rewritten or form.request, body, form.kept or unchanged, form.stream_type)
+
+
+@pytest.mark.parametrize("form", KEEPING, ids=lambda form: form.name)
+@given(data=st.data())
+def test_writing_changes_nothing_that_was_kept(form: Format, data: st.DataObject) -> None:
+    """A request is given back as it was however often it was written before, as it came or with changes."""
+    source, path = data.draw(form.json_requests), data.draw(form.paths)
+    request = form.codec.decode_request(json.encode(source), path)
+    for changed in (request, request.but(model="other"), request.but(messages=request.messages[1:]), request):
+        written = form.codec.encode_request(changed)
+    laws.check_same(source, json.decode(written.body))
+
+
+@pytest.mark.parametrize("form", KEEPING, ids=lambda form: form.name)
+@given(data=st.data())
+def test_who_only_reads_answers_keeps_nothing(form: Format, data: st.DataObject) -> None:
+    """A codec that is not `exact` gives the same answers, whole and as streams, and keeps nothing with them."""
+    codec: Any = msgspec.structs.replace(cast(Any, form.codec), exact=False)
+    body = form.body(data.draw(form.json_streams))
+    events = laws.decoded(codec, form.request, [body], form.stream_type)
+    laws.check_nothing_kept(events)
+    assert fold(events) == fold(read(form, body))
+    source = json.encode(data.draw(form.json_answers))
+    answer = fold(laws.decoded(codec, form.request, [source], laws.JSON))
+    laws.check_nothing_kept(answer)
+    assert answer == read_whole(form, source)
 
 
 # Law 4: JSON is given back as it was

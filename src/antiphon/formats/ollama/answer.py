@@ -63,11 +63,13 @@ def finish_reason(native: object, *, calls: bool) -> tuple[FinishReason, str | N
     return ("length", None) if native == "length" else ("other", json.text(native))
 
 
-def done_reason(reason: FinishReason, native: str | None) -> str:
-    """Return Ollama's word; for a reason that it does not know, that reason's own."""
+def done_reason(reason: FinishReason, native: str | None) -> dict[str, str]:
+    """Return the field with Ollama's word, or with the reason's own where it has none; no field: it is not known."""
     if reason in ("stop", "tool_calls"):
-        return "stop"
-    return (native or reason) if reason == "other" else reason
+        return {"done_reason": "stop"}
+    if reason != "other":
+        return {"done_reason": reason}
+    return {} if native is None else {"done_reason": native}
 
 
 def decode_usage(source: dict[str, Any]) -> Usage | None:
@@ -146,10 +148,10 @@ def _encode_top(completion: Completion) -> dict[str, Any]:
     if completion.choices:
         choice = completion.choices[0]
         if choice.finish_reason is not None:
-            result["done_reason"] = done_reason(choice.finish_reason, choice.native_finish_reason)
-        texts = (part for part in choice.message.parts if isinstance(part, Text) and part.logprobs is not None)
-        if logprobs := [one for text in texts for one in text.logprobs or ()]:
-            result["logprobs"] = logprobs
+            result |= done_reason(choice.finish_reason, choice.native_finish_reason)
+        texts = [part for part in choice.message.parts if isinstance(part, Text) and part.logprobs is not None]
+        if texts:
+            result["logprobs"] = [one for text in texts for one in text.logprobs or ()]
     return json.merged(result | _encode_usage(completion.usage), NOTES.own_extra(completion))
 
 
@@ -188,7 +190,7 @@ def _note(event: Event, result: dict[str, Any], message: dict[str, Any]) -> None
     elif isinstance(event, UsageUpdate):
         result |= _encode_usage(event.usage)
     elif isinstance(event, Finish):
-        result |= {"done": True, "done_reason": done_reason(event.reason, event.native)}
+        result |= {"done": True, **done_reason(event.reason, event.native)}
 
 
 def error_inside(source: dict[str, Any]) -> StreamError:

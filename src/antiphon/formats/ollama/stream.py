@@ -178,8 +178,10 @@ class StreamEncoder(StreamWriter):
                 self._start = Start(
                     model=event.model or known.model,
                     created=event.created or known.created,
-                    extra=event.extra or known.extra,
+                    extra=NOTES.extra_of({**NOTES.own_extra(known), **NOTES.own_extra(event)}),
                 )
+            elif NOTES.own_extra(event):
+                yield self._line(Start(extra=event.extra))
         elif isinstance(event, UsageUpdate):
             self._account(event.usage)
         elif isinstance(event, End):
