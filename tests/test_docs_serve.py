@@ -28,7 +28,7 @@ from antiphon.server.application import Application
 from antiphon.server.chat import Chat
 from antiphon.server.exchange import Exchange, Outcome
 from antiphon.server.log import line
-from antiphon.server.middleware import OPEN
+from antiphon.server.middleware import UNAUTHENTICATED_PATHS
 from antiphon.settings import config
 from antiphon.settings.config import Config, ServerSettings
 from antiphon.settings.keys import AccessKeys, hash_key
@@ -182,7 +182,7 @@ def test_paths_are_those_of_the_application() -> None:
     assert told == {
         route.path.replace(":path}", "}"): (
             (*(route.methods or set()) - {"HEAD"},)[0],
-            "no" if route.path in OPEN else "yes",
+            "no" if route.path in UNAUTHENTICATED_PATHS else "yes",
         )
         for route in routes
     }

@@ -4,11 +4,12 @@
 `Script` plays a list of steps. `Upstream` is an HTTP server on loopback that speaks a wire format's server side.
 """
 
-from antiphon.testing.doubles import AsyncGeneratorProviderMock, AsyncProviderMock, Delay, ProviderMock, Script
+from antiphon.testing.doubles import AsyncGeneratorProviderMock, AsyncProviderMock, Delay, ProviderMock, Script, Step
 from antiphon.testing.faults import Fault
-from antiphon.testing.upstream import SeenRequest, Upstream, vector_of
+from antiphon.testing.upstream import Answer, SeenRequest, Upstream, vector_of
 
 __all__ = [
+    "Answer",
     "AsyncGeneratorProviderMock",
     "AsyncProviderMock",
     "Delay",
@@ -16,6 +17,7 @@ __all__ = [
     "ProviderMock",
     "Script",
     "SeenRequest",
+    "Step",
     "Upstream",
     "vector_of",
 ]
