@@ -174,7 +174,7 @@ def test_settings_read_anew_are_safe_for_the_address(tmp_path: Path) -> None:
     file = tmp_path / "settings.toml"
     file.write_text(f'[server]\nhost = "0.0.0.0"\n[keys]\nann = "{hash_key(new_key())}"\n')
     source = run.Source(str(file), {})
-    source.pin(source.load())
+    source.pin_address(source.load())
     file.write_text('[server]\nhost = "127.0.0.1"\n')
     with pytest.raises(ConfigError, match="no key"):
         source.load()
