@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import AsyncGenerator, Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Hashable, Iterator, Sequence
 from functools import partial
-from typing import Any, Final, TypeVar, cast
+from typing import Final
 from urllib.parse import unquote
 
 import anyio
@@ -16,7 +16,6 @@ from antiphon.chat.answers import REQUEST_IDS
 from antiphon.chat.embeddings import EmbeddingRequest, Embeddings
 from antiphon.chat.events import Event, Finish, MessageDelta, Start, UnknownEvent, UsageUpdate
 from antiphon.chat.losses import Loss
-from antiphon.chat.messages import Message, Node, Opaque, Reasoning, Text, ToolResult
 from antiphon.chat.requests import ChatRequest
 from antiphon.errors import (
     AntiphonError,
@@ -31,28 +30,36 @@ from antiphon.formats.body import MAX_BODY
 from antiphon.formats.codec import Codec, Decoder, Headers, HTTPRequest, TokenCounter
 from antiphon.formats.embeddings import EmbeddingCodec
 from antiphon.http.transport import Response, Timeout, Transport
-from antiphon.providers.auth import Auth, AWSSignature, HiddenHeaders, Secret, redact, redact_parts
+from antiphon.providers.auth import Auth, AWSSignature, HiddenHeaders, Secret, redact
 from antiphon.providers.base import Call
+from antiphon.providers.foreign_state import original_path, without_foreign_state
+from antiphon.providers.redaction import body_without_keys, keys_in, without_keys
 from antiphon.sync.blocking import computed, run_in_thread
 
 __all__ = ["HTTPProvider"]
 
-N = TypeVar("N", bound=Node)
 
 _MAX_ERROR_BODY = 1024 * 1024
-_MAX_DEPTH = 64
-"""Levels of an error's body, beyond which it is not kept."""
+
+
 _MAX_FIELD = 1024
 """Most characters of a header field of a reply that callers get to see."""
+
+
 _AT_ONCE = 8
 """Most requests of one call that are under way at once."""
 
+
 _DOTS = re.compile(r"[/\\]\.\.?(?:;[^/\\]*)?(?=[/\\]|\Z)")
+
+
 _UNQUOTINGS = 3
 """How often servers and the proxies before them may unquote a path, one after the other."""
 
+
 _MAX_LISTED = 20
 """Most losses in the message of an error."""
+
 
 _SILENT = (Start, MessageDelta, UsageUpdate, UnknownEvent, Finish)
 
@@ -276,9 +283,9 @@ class HTTPProvider:
 
     def _written(self, request: ChatRequest, call: Call, write: Callable[[ChatRequest], HTTPRequest]) -> HTTPRequest:
         losses: tuple[Loss, ...] = ()
-        moved: dict[str, str] = {}
+        original_paths: dict[str, str] = {}
         if not all(message.provider in (None, self.name) for message in request.messages):
-            request, losses = self._without_foreign_state(request, moved)
+            request, losses = without_foreign_state(request, self.name, original_paths)
         try:
             http = write(request)
         except (UnicodeEncodeError, TypeError, RecursionError) as error:
@@ -289,7 +296,7 @@ class HTTPProvider:
             }
             reason = known.get(type(error), str(error))
             raise BadRequestError(f"The request cannot be written as JSON: {reason}.", status=400, param="$") from None
-        later = (Loss(loss.kind, _origin(loss.path, moved), loss.reason) for loss in http.losses)
+        later = (Loss(loss.kind, original_path(loss.path, original_paths), loss.reason) for loss in http.losses)
         self._receipt((*losses, *later), call)
         return http
 
@@ -303,29 +310,6 @@ class HTTPProvider:
                 f"strict=True forbids leaving them out. {listed}",
                 param=losses[0].path,
             )
-
-    def _without_foreign_state(
-        self, request: ChatRequest, moved: dict[str, str]
-    ) -> tuple[ChatRequest, tuple[Loss, ...]]:
-        """Leave out of each message what only the provider that wrote it may see again.
-
-        Where what is left then stands goes to *moved*, with where it stood.
-        """
-        messages: list[Message] = []
-        losses: list[Loss] = []
-        for place, message in enumerate(request.messages):
-            path, now = f"$.messages[{place}]", f"$.messages[{len(messages)}]"
-            moved[now] = path
-            if message.provider not in (None, self.name):
-                secrets: list[str] = []
-                said = _public(message, path, secrets, now, moved)
-                reason = f"This is for {message.provider!r} alone to see."
-                losses += (Loss("dropped", secret, reason) for secret in secrets)
-                if message.parts and not said.parts:
-                    continue  # nothing is left of it, and many servers refuse a message that is empty
-                message = said
-            messages.append(message)
-        return request.but(messages=tuple(messages)), tuple(losses)
 
     def _tell(
         self,
@@ -350,8 +334,8 @@ class HTTPProvider:
         if isinstance(error, StreamError | ResponseTooLargeError) and call is not None:  # after the header of a reply
             ids = (call.response_headers[name] for name in REQUEST_IDS if name in call.response_headers)
             error.request_id = error.request_id or next(ids, None)
-        secrets = self._secrets if call is None else (*self._secrets, *_carried(call.headers))
-        clean = partial(_without_key, refused=isinstance(error, APIError) and refuses_key(error), secrets=secrets)
+        secrets = self._secrets if call is None else (*self._secrets, *keys_in(call.headers))
+        clean = partial(without_keys, refused=isinstance(error, APIError) and refuses_key(error), secrets=secrets)
         message = clean(error.message)
         if message != error.message:
             error.message, error.args = message, (message,)
@@ -361,34 +345,7 @@ class HTTPProvider:
             if (told := getattr(error, name)) is not None:
                 setattr(error, name, clean(told))
         if error.body is not None:
-            error.body = _mapped(error.body, clean) if _is_shallow(error.body) else None
-
-
-def _without_key(text: str, *, refused: bool, secrets: tuple[Secret, ...]) -> str:
-    """Return *text* without the keys in it; where a key was *refused*, without the parts of it that are shown."""
-    text = redact(text, *secrets)
-    return redact_parts(text, *secrets) if refused else text
-
-
-def _mapped(value: Any, clean: Callable[[str], str]) -> Any:
-    """Return a JSON value with each text in it made *clean*."""
-    if isinstance(value, str):
-        return clean(value)
-    if isinstance(value, list):
-        return [_mapped(item, clean) for item in cast(Any, value)]
-    if isinstance(value, dict):
-        return {clean(key): _mapped(item, clean) for key, item in cast(dict[str, Any], value).items()}
-    return value
-
-
-def _is_shallow(value: object) -> bool:
-    """Whether a JSON value is nested so little that every function that goes through it can be recursive."""
-    level: list[Any] = [value]
-    for _ in range(_MAX_DEPTH):
-        level = [inner for item in level for inner in _inside(item)]
-        if not level:
-            return True
-    return False
+            error.body = body_without_keys(error.body, clean)
 
 
 def _leads_elsewhere(path: str) -> bool:
@@ -415,12 +372,6 @@ def _then_raised(events: list[Event], fault: AntiphonError) -> Iterator[Event]:
     raise fault
 
 
-def _inside(value: object) -> Iterable[Any]:
-    if isinstance(value, dict):
-        return cast(dict[str, Any], value).values()
-    return cast(Any, value) if isinstance(value, list) else ()
-
-
 def _forget(_data: bytes) -> None:
     """Keep nothing."""
 
@@ -433,16 +384,6 @@ def _keeper(reply: Response, call: Call) -> Callable[[bytes], object]:
     """Return what to do with the bytes of *reply*: keep those of a whole answer, if the caller wants them."""
     whole = _media_type(reply) == "application/json"
     return call.body.append if whole and call.body is not None else _forget
-
-
-_KEY_FIELDS = ("authorization", "x-api-key", "api-key", "x-goog-api-key", "proxy-authorization", "cookie")
-
-
-def _carried(headers: Mapping[str, str]) -> Iterator[Secret]:
-    """Give the keys that a caller has put into header fields of one call."""
-    for name in _KEY_FIELDS:
-        if name in headers:
-            yield Secret(headers[name].rpartition(" ")[2])
 
 
 def _go_on(reply: Response, *, said: bool) -> None:
@@ -490,44 +431,3 @@ async def _error_body(reply: Response) -> bytes:
         return await reply.read(_MAX_ERROR_BODY)
     except (APIConnectionError, ResponseTooLargeError, StreamError):
         return b""
-
-
-_INSIDE: Mapping[type, str] = {Message: "parts", ToolResult: "content", Text: "annotations"}
-"""Where a node has others inside."""
-
-
-def _public(node: N, path: str, secrets: list[str], now: str, moved: dict[str, str]) -> N:
-    """Return *node*, from *path*, without what only who wrote it may see again; the paths of that go to *secrets*.
-
-    It will be at *now*; where what is inside it will be goes to *moved*, with where it was.
-    """
-    secrets += (f"{path}.{field}" for field in _opaque(node))
-    changes: dict[str, Any] = {"extra": None, "form": None}
-    if isinstance(node, Reasoning):
-        changes["signature"] = None
-    if (field := _INSIDE.get(type(node))) is not None:
-        kept: list[Node] = []
-        for place, item in enumerate(getattr(node, field)):
-            below = f"{path}.{field}[{place}]"
-            if isinstance(item, Opaque):
-                secrets.append(below)
-            else:
-                then = f"{now}.{field}[{len(kept)}]"
-                moved[then] = below
-                kept.append(_public(item, below, secrets, then, moved))
-        changes[field] = tuple(kept)
-    return msgspec.structs.replace(node, **changes)
-
-
-def _origin(path: str, moved: Mapping[str, str]) -> str:
-    """Return where in the caller's request that stood which is at *path* after things were *moved*."""
-    for end in range(len(path), 0, -1):
-        if path[end - 1] == "]" and (before := moved.get(path[:end])) is not None:
-            return before + path[end:]
-    return path
-
-
-def _opaque(node: Node) -> list[str]:
-    """Return the fields of *node* that only who wrote it may see again."""
-    fields = [field for known in (node.extra or {}).values() for field in known]
-    return [*fields, "signature"] if isinstance(node, Reasoning) and node.signature is not None else fields
