@@ -26,7 +26,8 @@ import pytest
 
 from antiphon.errors import NestAsyncioError, StreamError
 from antiphon.sync import bridge
-from antiphon.sync.bridge import configure, iterate, run
+from antiphon.sync.bridge import iterate, run
+from antiphon.sync.nesting import configure
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs signals to threads, or fork")
 WINDOW = 64

@@ -69,7 +69,7 @@ if TYPE_CHECKING:
     from antiphon.providers.base import Handler as Handler
     from antiphon.providers.catalog import register as register
     from antiphon.providers.function import provider as provider
-    from antiphon.sync.bridge import configure as configure
+    from antiphon.sync.nesting import configure as configure
 
 __version__ = "0.1.0"
 
@@ -126,7 +126,7 @@ _HOMES = {
     "UnknownEvent": "chat.events",
     "Usage": "chat.usage",
     "UsageUpdate": "chat.events",
-    "configure": "sync.bridge",
+    "configure": "sync.nesting",
     "errors": "",
     "models": "",
     "provider": "providers.function",

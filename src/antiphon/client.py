@@ -26,7 +26,7 @@ from antiphon.http.transport import Timeout, Transport
 from antiphon.providers.auth import Secret
 from antiphon.providers.model_lists import Model
 from antiphon.sync import bridge
-from antiphon.sync.bridge import Nested
+from antiphon.sync.nesting import Nested
 from antiphon.sync.streams import AsyncStreamBase, StreamBase, SyncStreamBase
 
 __all__ = ["AsyncClient", "AsyncCompletionStream", "AsyncStream", "Client", "CompletionStream", "Stream"]

@@ -35,7 +35,7 @@ from antiphon.chat.usage import Usage
 from antiphon.errors import StreamError
 from antiphon.sync import bridge
 from antiphon.sync.blocking import run_in_thread
-from antiphon.sync.bridge import Nested
+from antiphon.sync.nesting import Nested
 from antiphon.sync.streams import AsyncStreamBase, SyncStreamBase
 
 __all__ = ["AsyncRunMethods", "AsyncRunStream", "RunMethods", "RunResult", "RunStream", "ToolLoop"]

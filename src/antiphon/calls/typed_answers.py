@@ -31,7 +31,7 @@ from antiphon.errors import ParseError, StreamError
 from antiphon.formats import json
 from antiphon.providers.http import HTTPProvider
 from antiphon.sync import bridge
-from antiphon.sync.bridge import Nested
+from antiphon.sync.nesting import Nested
 from antiphon.sync.streams import AsyncStreamBase, SyncStreamBase
 
 __all__ = [

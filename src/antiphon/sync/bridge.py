@@ -28,24 +28,23 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sized
 from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
-from typing import Any, Generic, Literal, NoReturn, TypeVar, get_args
+from typing import Any, Generic, NoReturn, TypeVar
 
 from antiphon.errors import AntiphonError, NestAsyncioError, StreamError
+from antiphon.sync.nesting import Nested, check_nesting
 
-__all__ = ["Iteration", "Nested", "configure", "iterate", "run"]
+__all__ = ["Iteration", "iterate", "run"]
+
 
 T = TypeVar("T")
 
-Nested = Literal["auto", "thread", "error"]
-"""What a blocking call does inside a running event loop.
 
-`"thread"`: it works, and that loop waits. `"error"`: it raises `NestAsyncioError`. `"auto"`: it works in a loop patched
-by nest_asyncio or nest_asyncio2 and in a Jupyter or IPython kernel, where users expect it; elsewhere it raises.
-"""
-
-_NESTED: tuple[Nested, ...] = get_args(Nested)
 _WINDOW = 64
+
+
 _CLEANUP_SECONDS = 1.0
+
+
 # The wait for a lock is cut into pieces, and signals are seen between them. On Windows a signal does not interrupt such
 # a wait; elsewhere it does, unless it comes after the last look at signals and before the system call.
 _PIECE_SECONDS = 0.05 if sys.platform == "win32" else 0.5
@@ -64,7 +63,7 @@ def run(function: Callable[..., Awaitable[T]], *args: Any, nested: Nested | None
     """
     _refuse_at_shutdown()
     here = _here()
-    _permit(here, nested)
+    check_nesting(nested, on_bridge=here is not None)
     bridge = _choose(here)
     call: _Job[T] = _Job(partial(function, *args))
     call.cancels = _cancels()
@@ -87,18 +86,8 @@ def iterate(function: Callable[..., AsyncIterator[T]], *args: Any, nested: Neste
 
     *function* is called on the bridge's loop, at the first `next()`. *nested* and the errors are those of `run`.
     """
-    _permit(_here(), nested)
+    check_nesting(nested, on_bridge=_here() is not None)
     return Iteration(_Stream(partial(function, *args)), nested)
-
-
-def configure(*, nested: Nested | None) -> None:
-    """Set what blocking calls do inside a running loop, for the whole process; `None` takes the setting back.
-
-    Raises:
-        ValueError: *nested* is none of the values of `Nested`.
-    """
-    global _configured
-    _configured = None if nested is None else _checked(nested, "nested")
 
 
 class Iteration(Iterator[T]):
@@ -194,7 +183,7 @@ class Iteration(Iterator[T]):
                 "This stream comes from the event loop that would have to wait for it here. "
                 "Open the stream where it is read, or read it with the async API."
             )
-        _permit(here, self._nested)
+        check_nesting(self._nested, on_bridge=here is not None)
         if stream.bridge is None:
             stream.begin(_choose(here), here)
 
@@ -433,10 +422,15 @@ class _Stream(_Job[None], Generic[T]):
 
 _bridges: list[_Bridge] = []
 """The bridges of this process, by depth."""
+
+
 _inherited: list[_Bridge] = []
 """Those of forked parents: not to be touched, for they share sockets, but kept, or their tasks would be finalised."""
+
+
 _starting = threading.Lock()
-_configured: Nested | None = None
+
+
 _exiting = False
 
 
@@ -478,40 +472,6 @@ def _choose(here: _Bridge | None) -> _Bridge:
         if not _bridges[depth].inner:
             return _bridges[depth]
         depth += 1
-
-
-def _permit(here: _Bridge | None, nested: Nested | None) -> None:
-    """Raise `NestAsyncioError` where a blocking call is not allowed."""
-    if nested is not None:
-        _checked(nested, "nested")
-    if here is not None:
-        return
-    try:
-        loop = asyncio.get_running_loop()
-    except RuntimeError:
-        return
-    nested = nested or _configured or _checked(os.environ.get("ANTIPHON_NESTED") or "auto", "ANTIPHON_NESTED")
-    # nest_asyncio 1.6.0 and nest_asyncio2 1.7.4 both set this attribute on the class of the loops that they patch.
-    if nested == "thread" or (nested == "auto" and (hasattr(loop, "_nest_patched") or _in_kernel())):
-        return
-    raise NestAsyncioError(
-        "A blocking call was made while an event loop is running in this thread; it would stop everything else in that "
-        "loop until the answer is there. Use the async API with await (AsyncClient, ChatCompletion.create_async), or "
-        'allow it with nested="thread" (in the client, in antiphon.configure(), or as ANTIPHON_NESTED=thread).'
-    )
-
-
-def _checked(value: str, name: str) -> Nested:
-    for valid in _NESTED:
-        if value == valid:
-            return valid
-    raise ValueError(f"{name} must be one of {', '.join(map(repr, _NESTED))}; it is {value!r}.")
-
-
-def _in_kernel() -> bool:
-    """Whether this process is a Jupyter or IPython kernel, found out without importing anything."""
-    get_ipython = getattr(sys.modules.get("IPython"), "get_ipython", None)
-    return get_ipython is not None and hasattr(get_ipython(), "kernel")
 
 
 def _forget() -> None:

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from antiphon.sync import bridge
-from antiphon.sync.bridge import Nested
+from antiphon.sync.nesting import Nested
 
 __all__ = ["AsyncStreamBase", "StreamBase", "SyncStreamBase"]
 
