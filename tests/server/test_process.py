@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import re
 import resource
 import signal
@@ -109,6 +110,10 @@ class Process:
         """Stop it as its user would, and return its exit code."""
         self.process.send_signal(number)
         return self.process.wait(60)
+
+    def resident(self) -> int:
+        """Return the bytes of memory that it has."""
+        return int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]) * resource.getpagesize()
 
     def children(self) -> list[int]:
         """Return the processes that it started and that serve."""
@@ -392,3 +397,15 @@ def test_files_that_may_be_open(tmp_path: Path) -> None:
     with Process(tmp_path / "more.toml") as server:
         assert server.told("files open").endswith(f"not for the {hard} of limits.concurrent.")
         assert resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE) == (hard, hard)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library keeps memory in ways of its own")
+def test_memory_of_large_requests_goes_back(tmp_path: Path, upstream: Upstream) -> None:
+    """After requests of megabytes, the process has as much memory as after the first request."""
+    with Process(settings(tmp_path, upstream)) as serving:
+        assert ask(serving.port, OPENAI.request()).status == 200
+        before = serving.resident()
+        for size in (12, 11, 9, 10, 12, 7):
+            name = "x" * size * 1_000_000
+            assert ask(serving.port, OPENAI.request(model=name)).status == 400
+        assert eventually(lambda: serving.resident() - before < 10_000_000)

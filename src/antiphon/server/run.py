@@ -28,6 +28,7 @@ from antiphon.server.application import Application
 from antiphon.server.connection import protocol
 from antiphon.server.exchange import Connection
 from antiphon.server.log import AccessLog
+from antiphon.server.memory import give_back
 from antiphon.settings import config as settings
 from antiphon.settings.config import Config
 
@@ -150,6 +151,7 @@ def _allow_files(concurrent: int) -> None:
 
 
 def _work(source: Source, config: Config, listener: socket.socket, ready: Callable[[], object] | None = None) -> None:
+    give_back()
     _allow_files(config.limits.concurrent)
     log = None
     if config.server.access_log:
