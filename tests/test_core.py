@@ -31,8 +31,12 @@ from antiphon.errors import (
     MissingAPIKeyError,
     StreamError,
 )
+from antiphon.formats.ollama import Ollama
 from antiphon.formats.openai_chat import OpenAIChat
+from antiphon.http.exchange import HTTPTransport
 from antiphon.http.transport import Timeout
+from antiphon.providers.auth import no_auth
+from antiphon.providers.http import HTTPProvider
 from antiphon.providers.lookup import DEFAULT_MODEL
 from antiphon.providers.model_lists import Model
 from antiphon.sync import bridge
@@ -246,7 +250,7 @@ def test_parameters_of_openai_alone(name: str) -> None:
 def test_every_parameter_is_tried() -> None:
     """The tests here know every parameter that there is."""
     neutral = {*request().__struct_fields__} - {"model", "messages", "stream", "reasoning", "include_usage"}
-    neutral -= {"extra", "form"}
+    neutral -= {"extra", "form", "kept"}
     more = {"max_completion_tokens", "reasoning_effort", "stream_options"}
     ours = {"extra_body", "extra_headers", "timeout", "strict", "think_tags"}
     assert neutral | more | ours | {*PASSED_ON} == {*ChatParams.__annotations__}
@@ -632,3 +636,17 @@ def test_a_second_start() -> None:
     """Who answers may be told twice, and the end may carry the usage."""
     got = whole(Script(Start(model="m-2"), "a", End("stop", Usage(output_visible=1)), finish_reason=None))
     assert (got.model, got.content, got.usage) == ("m-2", "a", Usage(output_visible=1))
+
+
+# --- requests of the server
+
+
+def test_a_request_that_crosses_keeps_nothing() -> None:
+    """What a request was read from is held for a provider of its own format, and let go for any other."""
+    read = Ollama().decode_request(b'{"model": "m", "messages": [{"role": "user", "content": "Hi."}]}')
+    for codec, kept in ((Ollama(), True), (OpenAIChat(), False)):
+        up = HTTPProvider("up", codec, "http://up.example", auth=no_auth, transport=HTTPTransport())
+        route = ClientCore().route(read, format="ollama", found=(up, "m"))
+        assert (route.request.kept is not None) is kept
+        assert (route.request.messages[0].kept is not None) is kept
+        assert route.request == read

@@ -14,6 +14,7 @@ from antiphon.calls.observer import logged
 from antiphon.calls.params import ChatParams, EmbeddingParams, Messages, chat_request, unknown_parameter
 from antiphon.calls.preparation import PreparedCall
 from antiphon.chat.embeddings import EmbeddingRequest, Embeddings
+from antiphon.chat.kept import without_kept
 from antiphon.chat.requests import ChatRequest
 from antiphon.errors import AntiphonError, BadRequestError
 from antiphon.formats.openai_chat.message import NAME
@@ -106,6 +107,8 @@ class ClientCore:
         if isinstance(handler, HTTPProvider) and handler.codec.name == format and not request.stream and not tags:
             call.body = []
         request = request.but(model=name)
+        if not isinstance(handler, HTTPProvider) or handler.codec.name != format:
+            request = without_kept(request)  # or what was read would be held until the answer is over
         return PreparedCall(handler, request, call, separate_usage=bool(request.include_usage), think_tags=tags)
 
     def _call(self, params: ChatParams | EmbeddingParams) -> Call:

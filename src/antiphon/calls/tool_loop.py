@@ -75,7 +75,7 @@ class RunResult(msgspec.Struct, frozen=True):
 def _added(usages: Sequence[Usage]) -> Usage:
     total: dict[str, Any] = {}
     for field in Usage.__struct_fields__:
-        if field not in ("extra", "form"):
+        if field not in ("extra", "form", "kept"):
             values = [value for usage in usages if (value := getattr(usage, field)) is not None]
             total[field] = sum(values) if values else None
     return Usage(**total)

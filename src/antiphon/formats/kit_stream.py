@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
@@ -20,7 +20,9 @@ from antiphon.errors import BadRequestError, StreamError
 from antiphon.formats import json
 from antiphon.formats.status import excerpt
 
-__all__ = ["StreamReader", "StreamWriter", "as_one_frame", "frame_as_it_came"]
+__all__ = ["StreamReader", "StreamWriter", "as_one_frame", "completed", "frame_as_it_came"]
+
+E = TypeVar("E", bound=Event)
 
 
 def as_one_frame(made: Sequence[Event], format: str, frame: Any) -> list[Event]:
@@ -37,6 +39,15 @@ def frame_as_it_came(events: Sequence[Event]) -> Any:
     if wire is None or len(wire.events) != len(events):
         return None
     return wire.frame if all(map(_untouched, events, wire.events)) else None
+
+
+def completed(event: E, **fields: Any) -> E:
+    """Return *event* with *fields* that its frame does not tell, so that they are no change of it."""
+    made, wire = replace(event, **fields), event.wire
+    if wire is None or not wire.events or not same(event, wire.events[0]):
+        return made
+    events = (replace(made, wire=None), *wire.events[1:])
+    return replace(made, wire=replace(wire, events=events))
 
 
 def _untouched(event: Event, before: Event) -> bool:

@@ -70,7 +70,7 @@ def _public(node: N, path: str, removed: list[str], new_path: str, original_path
     The paths of what is left out are added to *removed*; those of what is inside it, to *original_paths*.
     """
     removed += (f"{path}.{field}" for field in _private_fields(node))
-    changes: dict[str, Any] = {"extra": None, "form": None}
+    changes: dict[str, Any] = {"extra": None, "form": None, "kept": None}
     if isinstance(node, Reasoning):
         changes["signature"] = None
     if (field := _INNER_FIELD.get(type(node))) is not None:

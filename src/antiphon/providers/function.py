@@ -25,6 +25,7 @@ from antiphon.chat.events import (
     TextDelta,
     unfold,
 )
+from antiphon.chat.kept import without_kept
 from antiphon.chat.requests import ChatRequest
 from antiphon.errors import StreamError
 from antiphon.formats.openai_chat.request import encode_request
@@ -200,7 +201,7 @@ def _arguments(form: _Form, request: ChatRequest, call: Call) -> tuple[tuple[Any
         return (request, call), {}
     if kind == "request":
         return (request,), {}
-    written, _ = encode_request(request.but(form=None))
+    written, _ = encode_request(without_kept(request.but(form=None)))
     model, messages = written.pop("model"), written.pop("messages")
     written["stream"] = request.stream
     params = {key: value for key, value in written.items() if wanted is None or key in wanted}

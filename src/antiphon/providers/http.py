@@ -29,6 +29,7 @@ from antiphon.errors import (
 from antiphon.formats.body import MAX_BODY
 from antiphon.formats.codec import Codec, Decoder, Headers, HTTPRequest, TokenCounter
 from antiphon.formats.embeddings import EmbeddingCodec
+from antiphon.formats.kit_stream import completed
 from antiphon.http.transport import Response, Timeout, Transport
 from antiphon.providers.auth import Auth, AWSSignature, HiddenHeaders, Secret, redact
 from antiphon.providers.base import Call
@@ -270,7 +271,7 @@ class HTTPProvider:
     def _first(self, event: Event, reply: Response, model: str) -> tuple[Event, bool]:
         """Say who answers, and stop the first-token clock with the first event that brings something."""
         if type(event) is Start:
-            event = msgspec.structs.replace(event, provider=self.name, model=event.model or model)
+            event = completed(event, provider=self.name, model=event.model or model)
         if type(event) in _SILENT:
             return event, True
         reply.got_token()

@@ -102,7 +102,8 @@ def _codec(row: ProviderRow, *, exact: bool) -> Codec:
             f"{row.name} speaks the format {row.codec!r}, which this version does not know.", provider=row.id
         )
     module, _, name = _FORMATS[row.codec].partition(":")
-    return cast(Codec, getattr(import_module(module), name)())
+    made = getattr(import_module(module), name)
+    return cast(Codec, made(exact=exact) if "exact" in made.__struct_fields__ else made())
 
 
 def _embeddings(row: ProviderRow) -> EmbeddingCodec | None:

@@ -75,6 +75,7 @@ class Chat:
             prepared.call.size = read.weight(body)
             if prepared.format != self.dialect.name:
                 _check_whole(request, self.dialect.name)
+                request = prepared.request.but(model=request.model)  # which keeps nothing of how it came
             dialect = self.dialect if self.at is None else self.at(exchange.target)
             answer = _Answer(exchange, prepared, dialect, request)
             try:

@@ -1,4 +1,4 @@
-"""Floor 6: how the C library of a server's process keeps memory that is free again."""
+"""How the C library of a server's process keeps memory that is free again."""
 
 from __future__ import annotations
 

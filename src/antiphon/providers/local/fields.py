@@ -75,6 +75,7 @@ def only_known(request: ChatRequest, format: str) -> tuple[ChatRequest, list[Los
             reasoning=None if request.reasoning is None else known.bare(request.reasoning, "$.reasoning"),
             extra=known.fields(request.extra or {}),
             form=None,
+            kept=None,
         ),
         losses,
     )
@@ -96,7 +97,7 @@ class _Known:
         extra = dict(node.extra or {})
         for field in extra.pop(self._format, {}):
             self.without(f"{path}.{field}")
-        return msgspec.structs.replace(node, extra=extra or None, form=None)
+        return msgspec.structs.replace(node, extra=extra or None, form=None, kept=None)
 
     def message(self, message: Message, path: str) -> Message:
         """Return *message* with the parts that are known alone."""
@@ -208,7 +209,7 @@ _OWN: Mapping[str, Callable[[Any, str], None]] = {
 def without_cache(event: Event) -> Event:
     """Return *event* without what it says of the prompt cache and of times, which depend on the prompts of others."""
     if type(event) is Start:
-        return msgspec.structs.replace(event, extra=None, form=None, wire=None)
+        return msgspec.structs.replace(event, extra=None, form=None, kept=None, wire=None)
     if type(event) is UsageUpdate:
         return UsageUpdate(_whole(event.usage))
     if type(event) is End and event.usage is not None:

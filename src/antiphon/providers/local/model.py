@@ -277,6 +277,7 @@ class LocalModel:
             max_tokens=request.max_tokens or None,
             extra={**given, format: extra},
             form=None,
+            kept=None,
         )
 
 
