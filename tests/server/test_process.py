@@ -12,7 +12,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -219,14 +218,12 @@ def test_workers(tmp_path: Path, upstream: Upstream) -> None:
     """Each of several workers answers; one that dies is replaced; SIGHUP reaches all, and a stop ends all."""
     path = settings(tmp_path, upstream)
     with Process(path, "--workers", "2") as serving:
-        begun = time.monotonic()
         assert eventually(lambda: len(serving.children()) == 2)
         first, second = serving.children()
         for silent in (first, second):  # the other one has to answer
             os.kill(silent, signal.SIGSTOP)
             assert ask(serving.port, OPENAI.request()).status == 200
             os.kill(silent, signal.SIGCONT)
-        assert eventually(lambda: time.monotonic() - begun > 1.5)  # one that dies sooner would be given up
         os.kill(first, signal.SIGKILL)
         serving.told(f"The worker {first} ended")
         assert eventually(lambda: len(set(serving.children()) - {first}) == 2)
