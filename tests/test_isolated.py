@@ -218,7 +218,7 @@ async def test_processes_that_end_at_once_are_started_ever_more_slowly(
 async def test_embeddings_give_way(model: LocalModel) -> None:
     """While many texts are turned into vectors, those of another caller have their turn; given up, the work stops."""
     await model.embed(EmbeddingRequest("", ("x",)), Call())
-    many = EmbeddingRequest("", ("word " * 500,) * 400)
+    many = EmbeddingRequest("", ("word",) * 20_000)
     with anyio.fail_after(PATIENCE):
         async with anyio.create_task_group() as group:
             group.start_soon(model.embed, many, Call())
