@@ -92,7 +92,14 @@ class TestPrompt:
 
     def test_silent_pipe(self, upstream: Upstream) -> None:
         """Who gives a prompt and a pipe that nobody closes is told what the program waits for."""
-        with start("chat", *at(upstream), "hi", stdin=subprocess.PIPE) as program:
+        code = "from antiphon.cli import answer, main; answer._SILENCE = 0.05; main()"  # in place of 2 s
+        program = subprocess.Popen(
+            [sys.executable, "-W", "error", "-c", code, "chat", *at(upstream), "hi"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        with program:
             assert program.stderr is not None
             assert b"</dev/null" in program.stderr.readline()
             assert upstream.requests == []

@@ -12,8 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from antiphon import __version__, register
+from antiphon.cli import app
 from antiphon.providers.catalog import unregister
 from antiphon.providers.local import download
 from antiphon.providers.lookup import DEFAULT_MODEL
@@ -282,18 +284,24 @@ except SystemExit:
             ("antiphon chat -m gro", ["groq/"]),
         ],
     )
+    def test_completes(self, line: str, offered: list[str]) -> None:
+        """What a shell's script asks for is commands, options, providers and models."""
+        words = {"COMP_WORDS": line, "COMP_CWORD": str(len(line.split()) - 1)}
+        environ = {"_ANTIPHON_COMPLETE": "bash_complete", **words}
+        result = CliRunner().invoke(app, env=environ, prog_name="antiphon")
+        assert (result.exit_code, result.stderr) == (0, "")
+        assert [entry.partition(",")[2] for entry in result.stdout.splitlines()] == offered
+
     @pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
-    def test_bash_completes(self, line: str, offered: list[str], tmp_path: Path) -> None:
-        """With the script, bash completes commands, options, providers and models."""
+    def test_bash_completes(self, tmp_path: Path) -> None:
+        """With the script, bash asks for that, and takes it."""
         program = tmp_path / "antiphon"
         program.write_text(f"#!{sys.executable}\nfrom antiphon.cli import main\nmain()\n")
         program.chmod(0o755)
         code = (
-            "source <(antiphon completion bash); COMP_WORDS=($1); COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); "
+            "source <(antiphon completion bash); COMP_WORDS=(antiphon chat -m loc); COMP_CWORD=3; "
             'COMPREPLY=(); _antiphon_completion antiphon; printf "%s\\n" "${COMPREPLY[@]}"'
         )
         environ = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
-        done = subprocess.run(
-            ["bash", "--norc", "-c", code, "bash", line], capture_output=True, text=True, env=environ, check=False
-        )
-        assert (done.stdout.split(), done.stderr) == (offered, "")
+        done = subprocess.run(["bash", "--norc", "-c", code], capture_output=True, text=True, env=environ, check=False)
+        assert (done.stdout.split(), done.stderr) == (["local/", DEFAULT_MODEL], "")

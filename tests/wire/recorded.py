@@ -8,12 +8,13 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import TypeAdapter
 
-from antiphon.completion import Completion
+from antiphon.chat.answers import Completion
+from antiphon.chat.events import fold
+from antiphon.chat.messages import Message
+from antiphon.chat.requests import ChatRequest
 from antiphon.errors import APIStatusError, BadRequestError, NotFoundError
-from antiphon.events import fold
-from antiphon.types import ChatRequest, Message
-from antiphon.wire import json
-from antiphon.wire.codec import Codec, HTTPRequest
+from antiphon.formats import json
+from antiphon.formats.codec import Codec, HTTPRequest
 from tests import recordings
 from tests.recordings import Exchange
 from tests.wire import laws

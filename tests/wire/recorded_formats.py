@@ -8,18 +8,20 @@ from urllib.parse import unquote
 
 from pydantic import TypeAdapter
 
-from antiphon.completion import Completion
+from antiphon.chat.answers import Completion
+from antiphon.chat.events import fold
+from antiphon.chat.messages import Message
+from antiphon.chat.requests import ChatRequest
 from antiphon.errors import APIStatusError, BadRequestError
-from antiphon.events import fold
-from antiphon.types import ChatRequest, Message
-from antiphon.wire import frames, json
-from antiphon.wire.anthropic import Anthropic
-from antiphon.wire.bedrock import Bedrock
-from antiphon.wire.codec import HTTPRequest
-from antiphon.wire.cohere import Cohere
-from antiphon.wire.gemini import Gemini
-from antiphon.wire.openai_chat import OpenAIChat
-from antiphon.wire.responses import Responses
+from antiphon.formats import json
+from antiphon.formats.anthropic import Anthropic
+from antiphon.formats.bedrock import Bedrock
+from antiphon.formats.codec import HTTPRequest
+from antiphon.formats.cohere import Cohere
+from antiphon.formats.framing import eventstream
+from antiphon.formats.gemini import Gemini
+from antiphon.formats.openai_chat import OpenAIChat
+from antiphon.formats.responses import Responses
 from tests.recordings import Exchange
 from tests.vendors import anthropic, genai
 from tests.wire import laws, responses_values
@@ -135,7 +137,7 @@ class OfBedrock(Recorded):
     @staticmethod
     def split(body: bytes) -> list[tuple[Any, Any]]:
         """Return the headers and the JSON of each frame."""
-        decoder = frames.FrameDecoder()
+        decoder = eventstream.EventStreamDecoder()
         found = [(headers, json.decode(payload)) for headers, payload in decoder.feed(body)]
         decoder.close()
         return found
