@@ -291,6 +291,7 @@ def test_a_short_key_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None
     (fault,) = faults(None)
     assert fault.startswith("environment ANTIPHON_SERVER_KEYS: $.keys cannot be used: A key must have at least 20")
     assert "secretive" not in fault
+    assert faults(None, {"server.host": "0.0.0.0"}) == [fault]  # and not that there is no key
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.com", "localhost.example"])

@@ -12,7 +12,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import anyio
 import anyio.lowlevel
@@ -30,7 +30,8 @@ from antiphon.errors import (
     StreamError,
 )
 from antiphon.formats.codec import HTTPRequest
-from antiphon.http import protocol
+from antiphon.http import http1, protocol
+from antiphon.http.environment import Origin
 from antiphon.http.exchange import HTTPTransport
 from antiphon.http.transport import Timeout
 from tests.peers import CHUNKED, PATIENCE, Line, Peer, Script, answering, chunk, proxy, reply
@@ -566,6 +567,28 @@ async def test_slow_reader_holds_the_server(transport: HTTPTransport) -> None:
                 await anyio.lowlevel.checkpoint()
             assert sum(map(len, held)) < 2_000_000
             assert peer.events.empty()
+
+
+async def test_quick_reader_does_not_hold_the_server() -> None:
+    """What was taken no longer counts: after much of a body a little more is read without a pause."""
+
+    class Reading(asyncio.Transport):
+        held: ClassVar[list[str]] = []
+
+        def pause_reading(self) -> None:
+            self.held.append("paused")
+
+        def resume_reading(self) -> None:
+            self.held.append("resumed")
+
+    connection = protocol.Connection(asyncio.get_running_loop(), Origin("http", "localhost", 80))
+    connection._transport = Reading()
+    connection.reader = http1.ResponseReader()
+    connection.data_received(b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 600_000)
+    assert len(connection.take()) == 600_000
+    connection.data_received(b"x")
+    assert connection.take() == b"x"
+    assert Reading.held == ["paused", "resumed"]
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])

@@ -227,6 +227,7 @@ def test_pages_that_are_configured(upstream: Upstream, keys: AccessKeys) -> None
         assert (allowed.status, allowed.headers["access-control-allow-origin"]) == (200, "https://chat.example")
         assert "POST" in allowed.headers["access-control-allow-methods"]
         assert allowed.headers["access-control-allow-headers"] == "x-api-key"
+        assert allowed.headers["access-control-max-age"] == "600"  # or browsers ask before each request
         refused = preflight(serving.port, "https://evil.example")
         assert refused.status >= 400
         assert "access-control-allow-origin" not in refused.headers
@@ -234,6 +235,7 @@ def test_pages_that_are_configured(upstream: Upstream, keys: AccessKeys) -> None
             serving.port, DIALECTS["openai"].request(headers=f"origin: https://chat.example\r\nx-api-key: {KEY}\r\n")
         )
         assert (reply.status, reply.headers["access-control-allow-origin"]) == (200, "https://chat.example")
+        assert reply.headers["vary"] == "origin"  # a cache may not give it to another page
         assert "x-request-id" in reply.headers["access-control-expose-headers"]
         evil = ask(
             serving.port, DIALECTS["openai"].request(headers=f"origin: https://evil.example\r\nx-api-key: {KEY}\r\n")

@@ -242,6 +242,15 @@ def test_deeply_nested_error_is_an_error(nested: str) -> None:
             assert reply.json["error"]
 
 
+def test_long_param_of_a_provider_is_cut() -> None:
+    """Of a path in an error with few words, as of its words, only the beginning goes to the client."""
+    error = {"error": {"message": "No.", "param": "p" * 5000}}
+    with refusing(400, error) as peer, server_of(peer.url("/v1")) as server:
+        reply = asked(server, OPENAI)
+    assert reply.status == 400
+    assert reply.json["error"]["param"] == "p" * 200 + "…"
+
+
 WHOLE = json.dumps({"id": "c", "model": "m", "choices": [{"message": {"role": "assistant", "content": "Hello"}}]})
 
 
