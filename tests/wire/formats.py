@@ -93,6 +93,8 @@ class Format:
     """Gives what survives of a stream without the memory of how its frames were written."""
     keeps: bool = False
     """Whether the format keeps what it read, and no patches, so that it is held to the law without what was kept."""
+    full: tuple[Any, Any, Any] | None = None
+    """A request, an answer and a stream with every field that the format knows, so that none is left to chance."""
     asked: Callable[[ChatRequest], Any] = unchanged
     """Gives what survives of a request without what was kept of it; of answers, that is what *kept* gives."""
     rewritten: ChatRequest | None = None
@@ -340,6 +342,7 @@ OLLAMA = Format(
     stream_type="application/x-ndjson",
     other_types=(laws.JSON, laws.SSE, "text/html"),
     keeps=True,
+    full=(ollama_values.FULL_REQUEST, ollama_values.FULL_ANSWER, ollama_values.FULL_STREAM),
     asked=ollama_asked,
     kept=ollama_kept,
     billed=ollama_billed,

@@ -230,3 +230,81 @@ json_streams = st.builds(
     _end,
     st.lists(_json_lines, max_size=1),
 )
+
+# JSON with every field that the codec knows, for the law without what was kept
+
+_FULL_MESSAGES: list[Any] = [
+    {"role": "system", "content": "Be brief.", "x_message": 1},
+    {"role": "user", "content": "What is this?", "images": ["iVBORw0KGgo=", "AAAA"]},
+    {
+        "role": "assistant",
+        "content": "I will look.",
+        "thinking": "A picture.",
+        "tool_calls": [{"id": "a", "x_call": 1, "function": {"name": "look", "arguments": {"n": 1}, "x_function": 1}}],
+    },
+    {"role": "tool", "content": "a cat", "images": ["AAAA"], "tool_name": "look", "tool_call_id": "a"},
+]
+FULL_REQUEST: dict[str, Any] = {
+    "model": "llama",
+    "messages": _FULL_MESSAGES,
+    "stream": False,
+    "tools": [
+        {
+            "type": "function",
+            "x_tool": 1,
+            "function": {"name": "look", "description": "Looks.", "parameters": {"type": "object"}, "x_function": 1},
+        },
+        {"type": "browser"},
+    ],
+    "options": {
+        "temperature": 0.5,
+        "top_p": 0.9,
+        "top_k": 5,
+        "seed": 7,
+        "frequency_penalty": 0.1,
+        "presence_penalty": 0.2,
+        "num_predict": 100,
+        "stop": ["END"],
+        "num_ctx": 4096,
+    },
+    "format": {"type": "object"},
+    "think": "low",
+    "logprobs": True,
+    "top_logprobs": 2,
+    "keep_alive": "5m",
+}
+_FULL_END: dict[str, Any] = {
+    "done": True,
+    "done_reason": "length",
+    "total_duration": 5,
+    "load_duration": 1,
+    "prompt_eval_duration": 2,
+    "eval_duration": 2,
+    "prompt_eval_count": 3,
+    "eval_count": 4,
+}
+_FULL_TOP: dict[str, Any] = {"model": "llama", "created_at": "2026-11-22T10:00:00Z"}
+FULL_ANSWER: dict[str, Any] = {
+    **_FULL_TOP,
+    "message": {**_FULL_MESSAGES[2], "role": "critic", "images": ["AAAA"], "x_message": 1},
+    "logprobs": [{"token": "I", "logprob": -0.5}],
+    "x_answer": 1,
+    **_FULL_END,
+}
+FULL_STREAM: list[dict[str, Any]] = [
+    {**_FULL_TOP, "message": {"role": "critic", "content": "", "thinking": "A pic", "x_message": 1}, "done": False},
+    {**_FULL_TOP, "message": {"role": "assistant", "content": "", "thinking": "ture."}, "done": False, "x_line": 1},
+    {
+        **_FULL_TOP,
+        "message": {"role": "assistant", "content": "I"},
+        "logprobs": [{"token": "I", "logprob": -0.5}],
+        "done": False,
+    },
+    {**_FULL_TOP, "message": {"role": "assistant", "content": "", "images": ["AAAA"]}, "done": False},
+    {
+        **_FULL_TOP,
+        "message": {"role": "assistant", "content": "", "tool_calls": _FULL_MESSAGES[2]["tool_calls"]},
+        "done": False,
+    },
+    {**_FULL_TOP, "message": {"role": "assistant", "content": ""}, **_FULL_END},
+]
