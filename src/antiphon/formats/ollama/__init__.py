@@ -13,21 +13,20 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
-import msgspec
-
 from antiphon.chat.answers import Completion
 from antiphon.chat.events import Event
+from antiphon.chat.losses import Loss
 from antiphon.chat.requests import ChatRequest
 from antiphon.errors import APIError
-from antiphon.formats import json, read
+from antiphon.formats import json
 from antiphon.formats.body import BYTE_ORDER_MARK, MAX_BODY, WholeAnswerDecoder
-from antiphon.formats.codec import Decoder, Encoder, Headers, HTTPReply, HTTPRequest, ListedModel
+from antiphon.formats.codec import Decoder, Encoder, HTTPRequest, ListedModel
+from antiphon.formats.kit_codec import JSONCodec
 from antiphon.formats.listing import listed_models
 from antiphon.formats.ollama.answer import decode_completion, encode_completion, error_inside, error_object
 from antiphon.formats.ollama.message import NAME
 from antiphon.formats.ollama.request import decode_request, encode_request
 from antiphon.formats.ollama.stream import StreamDecoder, StreamEncoder
-from antiphon.formats.status import error_reply, excerpt, status_error, words
 from antiphon.formats.times import timestamp
 
 __all__ = ["Ollama"]
@@ -36,68 +35,44 @@ _NEVER = "0001-01-01T00:00:00Z"
 """How Ollama writes a time that is not known."""
 
 
-class Ollama(msgspec.Struct, frozen=True, kw_only=True):
+class Ollama(JSONCodec, frozen=True, kw_only=True):
     """The codec of Ollama's own API and of the servers that speak it."""
 
     name: str = NAME
-    stream_type: str = "application/x-ndjson"
     path: str = "/api/chat"
-    exact: bool = True
-    """Whether what is read of answers keeps how it came, to be written back unchanged."""
+    stream_type: str = "application/x-ndjson"
 
-    def encode_request(self, request: ChatRequest) -> HTTPRequest:
-        """Write *request* for an upstream."""
-        source, losses = encode_request(request)
-        accept = "application/x-ndjson" if request.stream else "application/json"
-        headers = {"content-type": "application/json", "accept": accept}
-        return HTTPRequest(path=self.path, body=json.encode(source), headers=headers, losses=tuple(losses))
+    def request_object(self, request: ChatRequest) -> tuple[dict[str, Any], list[Loss]]:
+        """Write a request object."""
+        return encode_request(request)
 
-    def models_request(self) -> HTTPRequest:
-        """Write the question which models an upstream has."""
-        path = self.path.rpartition("/")[0] + "/tags"
-        return HTTPRequest(method="GET", path=path, body=b"", headers={"accept": "application/json"})
+    def request_of(self, source: dict[str, Any]) -> ChatRequest:
+        """Read a request object."""
+        return decode_request(source)
 
-    def decode_models(self, body: bytes) -> list[tuple[str, int]]:
-        """Read the answer to it."""
-        return listed_models(body, error_inside)
+    def answer_object(self, completion: Completion) -> dict[str, Any]:
+        """Write the object of a whole answer: its first choice."""
+        return encode_completion(completion)
+
+    def error_object(self, error: APIError) -> dict[str, Any]:
+        """Write the object of an error."""
+        return error_object(error)
 
     def decoder(self, request: ChatRequest, content_type: str) -> Decoder:
-        """Return a decoder for the answer to *request*.
-
-        A server that ignores `stream` and sends a whole answer, or the other way round, is told by what it sends, and
-        where that leaves it open by *content_type*.
-        """
-        kind = content_type.partition(";")[0].strip().lower()
-        whole = kind == "application/json" or (not request.stream and kind != "application/x-ndjson")
-        return _AnyDecoder(labelled_whole=whole, exact=self.exact)
-
-    def decode_error(self, status: int, headers: Headers, body: bytes) -> APIError:
-        """Read an upstream's error reply. *body* may be empty, HTML from a proxy, or JSON of any shape."""
-        try:
-            source = json.decode(body)
-        except json.MALFORMED:
-            return status_error(status, headers, excerpt(body))
-        return status_error(status, headers, words(source), body=source)
-
-    def decode_request(self, body: bytes, path: str = "") -> ChatRequest:
-        """Read a client's request body.
-
-        Raises:
-            BadRequestError: With `param` the path of the fault, such as `$.messages[0].role`.
-        """
-        return read.request(body, decode_request)
+        """Return a decoder for the answer to *request*, whole or a stream, which both begin with a brace."""
+        return _AnyDecoder(labelled_whole=not self.is_stream(request, content_type), exact=self.exact)
 
     def encoder(self, request: ChatRequest) -> Encoder:
         """Return an encoder for the streamed answer to *request*; of several choices it writes the first."""
         return StreamEncoder(model=request.model)
 
-    def encode_response(self, completion: Completion) -> bytes:
-        """Write a whole answer; of several choices the first."""
-        return json.encode(encode_completion(completion))
+    def models_request(self) -> HTTPRequest:
+        """Write the question which models an upstream has."""
+        return self.models_get(self.path.rpartition("/")[0] + "/tags")
 
-    def encode_error(self, error: APIError) -> HTTPReply:
-        """Write an error reply; the body of one that came from this format is given back as it was."""
-        return error_reply(error, error_object(error))
+    def decode_models(self, body: bytes) -> list[tuple[str, int]]:
+        """Read the answer to it."""
+        return listed_models(body, error_inside)
 
     def encode_models(self, models: Sequence[ListedModel]) -> bytes:
         """Write the list of all models, the answer to `/api/tags`."""
