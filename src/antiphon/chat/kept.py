@@ -15,6 +15,7 @@ Three rules:
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, Protocol, TypeVar, cast
 
 import msgspec
@@ -27,6 +28,9 @@ B = TypeVar("B", bound="_Bearer")
 
 _UNSEEN = frozenset(("kept", "wire"))
 """Fields that are in no `repr`."""
+
+_INSIDE = frozenset((*_UNSEEN, "messages", "tools", "parts", "content", "annotations", "choices", "message", "usage"))
+"""Fields with what is kept, or with values that may keep something."""
 
 _UNWRITTEN = frozenset(("kept", "wire", "form", "provider", "losses", "headers"))
 """Fields that no format writes, so that a change of them changes nothing: who answered, what was lost on the way."""
@@ -139,12 +143,19 @@ def _without(value: Any) -> Any:
     if not isinstance(value, Bearing):
         return value
     changes: dict[str, Any] = {}
-    for name in value.__struct_fields__:
+    for name in _inside(type(value)):
         now = getattr(value, name)
+        if not now:
+            continue
         then = None if name in _UNSEEN else _without(now)
         if then is not now:
             changes[name] = then
     return replace(value, **changes) if changes else value
+
+
+@cache
+def _inside(kind: type[msgspec.Struct]) -> tuple[str, ...]:
+    return tuple(name for name in kind.__struct_fields__ if name in _INSIDE)
 
 
 def _all_without(values: tuple[Any, ...]) -> tuple[Any, ...]:
