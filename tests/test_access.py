@@ -1,4 +1,4 @@
-"""Floor 5: the keys that open a server."""
+"""The keys that open a server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Floor 0: the events of an answer as the chunks that callers see."""
+"""The events of an answer as the chunks that callers see."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Floor 5: the configuration: what it may say, where each setting came from, and every fault of it with its line."""
+"""The configuration: what it may say, where each setting came from, and every fault of it with its line."""
 
 from __future__ import annotations
 

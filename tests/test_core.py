@@ -1,4 +1,4 @@
-"""Floor 6: what every face does: requests out of what callers give, the end of an answer, the list of models."""
+"""What every face does: requests out of what callers give, the end of an answer, the list of models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Floor 4: the handler that meets an upstream: what it sends, how it listens, what it tells of a failure."""
+"""The handler that meets an upstream: what it sends, how it listens, what it tells of a failure."""
 
 from __future__ import annotations
 

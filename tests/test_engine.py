@@ -1,4 +1,4 @@
-"""Floor 4: the line before a local model and the threads that work it off, with a stand-in for llama.cpp."""
+"""The line before a local model and the threads that work it off, with a stand-in for llama.cpp."""
 
 from __future__ import annotations
 

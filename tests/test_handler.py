@@ -1,4 +1,4 @@
-"""Floor 4: any callable as a provider: every form, its threads, its limits and its clocks."""
+"""Any callable as a provider: every form, its threads, its limits and its clocks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Floor 4: llama.cpp found, set up and loaded."""
+"""Llama.cpp found, set up and loaded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Floor 4: the local model: the real one where llama.cpp matters, and a stand-in for it where it would only be slow."""
+"""The local model: the real one where llama.cpp matters, and a stand-in for it where it would only be slow."""
 
 from __future__ import annotations
 

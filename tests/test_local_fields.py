@@ -1,4 +1,4 @@
-"""Floor 4: what a server's clients may ask of a local model, and what they may know of each other."""
+"""What a server's clients may ask of a local model, and what they may know of each other."""
 
 from __future__ import annotations
 

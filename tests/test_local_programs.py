@@ -1,4 +1,4 @@
-"""Floor 4: the local model in programs of their own: what they import and print, and how they end."""
+"""The local model in programs of their own: what they import and print, and how they end."""
 
 from __future__ import annotations
 

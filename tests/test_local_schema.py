@@ -1,4 +1,4 @@
-"""Floor 4: bounds on the schemas that llama.cpp makes grammars of."""
+"""Bounds on the schemas that llama.cpp makes grammars of."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Floor 0: thoughts between tags in the text, and what every face makes of them."""
+"""Thoughts between tags in the text, and what every face makes of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Floor 4: blocking code beside an event loop: whose thread, whose context, how many, and what becomes of the stuck."""
+"""Blocking code beside an event loop: whose thread, whose context, how many, and what becomes of the stuck."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Floor 5: on which line of a TOML file each key stands, and how its faults are told."""
+"""On which line of a TOML file each key stands, and how its faults are told."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Floor 2: embeddings in every format, held against recorded exchanges, and through every face."""
+"""Embeddings in every format, held against recorded exchanges, and through every face."""
 
 from __future__ import annotations
 
