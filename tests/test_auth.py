@@ -20,6 +20,7 @@ import msgspec
 import pytest
 import trustme
 
+from antiphon import AsyncClient, Client
 from antiphon.errors import AntiphonError, APIConnectionError, APITimeoutError, AuthenticationError
 from antiphon.formats.codec import HTTPRequest
 from antiphon.http.exchange import HTTPTransport
@@ -229,3 +230,51 @@ def test_a_key_is_struck_out_however_it_is_written(write: Callable[[str], str]) 
     assert clean.endswith(" after")
     assert "123456" not in clean
     assert "anary" not in clean.lower()
+
+
+REPEATS = json.dumps({"error": {"message": f"no {CANARY}"}}).encode()
+
+
+@pytest.mark.parametrize("format", ["openai-chat", "openai-responses", "anthropic", "gemini", "ollama", "cohere"])
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("body", [b"data: " + REPEATS + b"\n\n", REPEATS + b"\n", b"zzz " + REPEATS[1:]])
+def test_answers_that_repeat_the_key(format: str, stream: bool, body: bytes) -> None:
+    """An answer that cannot be read, and repeats the key, shows in no traceback of any call printed with locals."""
+    kind = "text/event-stream" if stream else "application/json"
+    raised: list[AntiphonError] = []
+    with answering(reply(body, f"content-type: {kind}")) as peer:
+        url = peer.url("/v1")
+        with Client(base_url=url, api_key=CANARY, provider=format) as client:
+            calls: list[Callable[[], Any]] = [
+                lambda: [*client.chat.completions.create("Hi.", "m", stream=stream)],
+                lambda: client.chat.completions.count_tokens("Hi.", "m"),
+                lambda: client.embeddings.create("Hi.", "m"),
+                client.models.list,
+            ]
+            for call in calls:
+                try:
+                    call()
+                except AntiphonError as error:
+                    raised.append(error)
+    assert raised
+    for one in raised:
+        assert not shown(everything(one))
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+@pytest.mark.parametrize(
+    ("wrong", "error"),
+    [
+        ({"base_url": f"http://user:{CANARY}@127.0.0.1/v1"}, ValueError),
+        ({"base_url": f"http://127.0.0.1/?key={CANARY}"}, ValueError),
+        ({"base_url": f"zz{CANARY}"}, ValueError),
+        ({"base_url": "http://127.0.0.1/v1", "api_key": f"{CANARY}\n\x00é"}, AntiphonError),
+        ({"base_url": "http://127.0.0.1/v1", "api_key": CANARY, "timeout": -1}, ValueError),
+        ({"api_key": CANARY, "transport": HTTPTransport(), "verify": False}, TypeError),
+    ],
+)
+def test_arguments_of_a_client_with_a_key(kind: Any, wrong: dict[str, Any], error: type[Exception]) -> None:
+    """A client that cannot be made shows the key it was given in no traceback printed with locals."""
+    with pytest.raises(error) as raised:
+        kind(**wrong)
+    assert not shown(everything(raised.value))

@@ -20,11 +20,12 @@ from antiphon.calls.typed_answers import AsyncParseMethods, ParseMethods
 from antiphon.chat.answers import Completion, CompletionChunk
 from antiphon.chat.embeddings import Embeddings
 from antiphon.chat.events import Event, Folder
-from antiphon.errors import StreamError
+from antiphon.errors import AntiphonError, StreamError
 from antiphon.http.tls import Certificate, Verify
 from antiphon.http.transport import Timeout, Transport
 from antiphon.providers.auth import Secret
 from antiphon.providers.model_lists import Model
+from antiphon.providers.redaction import without_frames
 from antiphon.sync import bridge
 from antiphon.sync.nesting import Nested
 from antiphon.sync.streams import AsyncStreamBase, StreamBase, SyncStreamBase
@@ -197,7 +198,12 @@ class AsyncClient:
         verify: Verify = True,
         cert: Certificate | None = None,
     ) -> None:
-        self._core = ClientCore(provider, api_key, base_url, timeout, transport, strict, verify=verify, cert=cert)
+        try:
+            self._core = ClientCore(provider, api_key, base_url, timeout, transport, strict, verify=verify, cert=cert)
+        except (AntiphonError, TypeError, ValueError) as error:
+            del api_key, base_url  # a traceback may be printed with its locals
+            without_frames(error)
+            raise
         self.chat = _AsyncChat(self._core)
         self.embeddings = _AsyncEmbeddings(self._core)
         self.models = _AsyncModels(self._core)
@@ -328,7 +334,12 @@ class Client:
         cert: Certificate | None = None,
         nested: Nested | None = None,
     ) -> None:
-        self._core = ClientCore(provider, api_key, base_url, timeout, transport, strict, verify=verify, cert=cert)
+        try:
+            self._core = ClientCore(provider, api_key, base_url, timeout, transport, strict, verify=verify, cert=cert)
+        except (AntiphonError, TypeError, ValueError) as error:
+            del api_key, base_url  # a traceback may be printed with its locals
+            without_frames(error)
+            raise
         self._nested: Nested | None = nested
         self.chat = _Chat(self._core, nested)
         self.embeddings = _Embeddings(self._core, nested)

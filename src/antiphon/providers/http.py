@@ -34,7 +34,7 @@ from antiphon.http.transport import Response, Timeout, Transport
 from antiphon.providers.auth import Auth, AWSSignature, HiddenHeaders, Secret, redact
 from antiphon.providers.base import Call
 from antiphon.providers.foreign_state import original_path, without_foreign_state
-from antiphon.providers.redaction import body_without_keys, keys_in, without_keys
+from antiphon.providers.redaction import body_without_keys, keys_in, without_frames, without_keys
 from antiphon.sync.blocking import computed, run_in_thread
 
 __all__ = ["HTTPProvider"]
@@ -154,6 +154,7 @@ class HTTPProvider:
                 if decoder.over:
                     await reply.settle()
         except AntiphonError as error:
+            data = b""
             self._tell(error, request.model, call, said=not waiting, carried=carried)
             raise
 
@@ -206,6 +207,7 @@ class HTTPProvider:
             bodies = await self._ask_all(requests, call)
             answer = await computed(partial(codec.decode, request, bodies), sum(map(len, bodies)))
         except AntiphonError as error:
+            bodies = []
             self._tell(error, request.model, call)
             raise
         return msgspec.structs.replace(answer, provider=self.name, losses=tuple(call.losses))
@@ -321,11 +323,12 @@ class HTTPProvider:
         said: bool = False,
         carried: bool = False,
     ) -> None:
-        """Let *error* say who failed, and nothing of a key that the provider may have repeated.
+        """Let *error* say who failed, and nothing of a key that the provider may have repeated, in its frames neither.
 
         What was *said* already cannot be taken back, so no error after that is worth another try. One that came up
         while the transport *carried* the call is marked as one of the connection.
         """
+        without_frames(error)
         if said and isinstance(error, APIError):
             error.retryable = False
         if carried and isinstance(error, APIError):

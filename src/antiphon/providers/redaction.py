@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from antiphon.providers.auth import Secret, redact, redact_parts
 
-__all__ = ["body_without_keys", "keys_in", "without_keys"]
+__all__ = ["body_without_keys", "keys_in", "without_frames", "without_keys"]
 
 _MAX_DEPTH = 64
 """Levels of an error's body, beyond which it is not kept."""
@@ -22,6 +22,24 @@ def without_keys(text: str, *, refused: bool, secrets: tuple[Secret, ...]) -> st
 def body_without_keys(body: object, clean: Callable[[str], str]) -> object:
     """Return the decoded *body* of an error with each text in it made *clean*; `None` if it is nested too deep."""
     return _mapped(body, clean) if _is_shallow(body) else None
+
+
+def without_frames(error: BaseException) -> None:
+    """Take from *error* the frames that it has passed so far, and from the errors that led to it theirs.
+
+    Tracebacks are printed with the locals of their frames (rich, Sentry, `pytest -l`), and those of the functions that
+    read a reply or an argument hold all of it, a repeated key too. The function that raises *error* again has to
+    forget it as well: `data = b""` before `raise`.
+    """
+    seen: set[int] = set()
+    rest: list[BaseException | None] = [error]
+    while rest:
+        one = rest.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        rest += [one.__cause__, one.__context__]
+        one.__traceback__ = None
 
 
 def _mapped(value: Any, clean: Callable[[str], str]) -> Any:
