@@ -66,6 +66,8 @@ class Row(NamedTuple):
     """Gives the neutral value; `None` where there is no neutral value for it, so that the field stays in `extra`."""
     write: Callable[[Any, list[Loss]], Any] | None = None
     """Gives the JSON value of a neutral one and notes what is lost; `None`: nothing is written. Without: as it is."""
+    inside: tuple[str, ...] = ()
+    """What is read of a value that is an object; other fields of it stay in `extra`. Without: it is read whole."""
 
 
 _ALWAYS = ("model", "messages", "tools", "stream", "include_usage", "extra", "form", "kept")
@@ -109,12 +111,12 @@ class Table:
         self._title = title
         self._notes = notes
         self._plain = {"model": "model"} if plain is None else plain
-        self._top: dict[str, tuple[str, Reader]] = {}
-        self._inner: dict[str, dict[str, tuple[str, Reader]]] = {}
+        self._top: dict[str, tuple[str, Row]] = {}
+        self._inner: dict[str, dict[str, tuple[str, Row]]] = {}
         self._writing = [(name, *row.key.rpartition(".")[::2], row.write) for name, row in rows.items()]
         for name, object_, key, _ in self._writing:
             place = self._inner.setdefault(object_, {}) if object_ else self._top
-            place[key] = name, rows[name].read
+            place[key] = name, rows[name]
         known = {*_ALWAYS, *handled, *rows}
         self._unsayable = [name for name in ChatRequest.__struct_fields__ if name not in known]
 
@@ -146,19 +148,22 @@ class Table:
         key: str,
         value: Any,
         path: str,
-        rows: dict[str, tuple[str, Reader]],
+        rows: dict[str, tuple[str, Row]],
         fields: dict[str, Any],
         rest: dict[str, Any],
     ) -> None:
-        if (row := rows.get(key)) is None:
+        if (found := rows.get(key)) is None:
             rest[key] = value
         elif value is not None:
-            name, reader = row
-            neutral = reader(source, key, path)
+            name, row = found
+            neutral = row.read(source, key, path)
             if neutral is None:
                 rest[key] = value
-            elif neutral is not NOTHING:
+                return
+            if neutral is not NOTHING:
                 fields[name] = neutral
+            if row.inside and (left := {field: item for field, item in value.items() if field not in row.inside}):
+                rest[key] = left
 
     def write(self, request: ChatRequest, losses: list[Loss]) -> Object:
         """Return the settings of *request* by key, and note what is lost of them."""

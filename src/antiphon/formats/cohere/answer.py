@@ -10,14 +10,16 @@ Sources, read 2026-11-23: cohere 7.3.1 (`types/`, `v2/types/`), recorded answers
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from antiphon.chat.answers import Choice, Completion
+from antiphon.chat.kept import as_it_came
+from antiphon.chat.kept import keep as keeping
 from antiphon.chat.messages import FinishReason, Message, Text
 from antiphon.chat.usage import Usage
 from antiphon.errors import APIError, StreamError
-from antiphon.formats import json, patch, read
-from antiphon.formats.cohere.message import NOTES, Writer, decode_message
+from antiphon.formats import json, read
+from antiphon.formats.cohere.message import NAME, NOTES, Writer, decode_message
 from antiphon.formats.status import words
 
 __all__ = [
@@ -70,8 +72,7 @@ def decode_usage(source: dict[str, Any]) -> Usage:
     said = {key: value for key, value in source.items() if value is not None}
     if said.get("tokens") == encode_usage(usage).get("tokens"):
         known = {**known, "tokens": None}
-    usage = Usage(input_uncached=sides[0], output_visible=sides[1], extra=NOTES.unknown(said, known))
-    return NOTES.with_form(usage, encode_usage(usage), source)
+    return Usage(input_uncached=sides[0], output_visible=sides[1], extra=NOTES.unknown(said, known))
 
 
 def _count(value: object) -> int | None:
@@ -88,8 +89,7 @@ def encode_usage(usage: Usage | None) -> dict[str, Any]:
     result: dict[str, Any] = {"billed_units": counts, "tokens": counts} if counts else {}
     if usage.input_cache_read is not None:
         result["cached_tokens"] = usage.input_cache_read
-    written: dict[str, Any] = patch.apply(json.merged(result, NOTES.own_extra(usage)), NOTES.own_form(usage))
-    return written
+    return json.merged(result, NOTES.own_extra(usage))
 
 
 def decode_logprob(source: object) -> dict[str, Any] | None:
@@ -106,8 +106,11 @@ def encode_logprob(token: Any) -> dict[str, Any]:
     return {"text": token.get("token", ""), "token_ids": [], "logprobs": [token.get("logprob", 0)]}
 
 
-def decode_completion(source: dict[str, Any]) -> Completion:
-    """Read a whole answer.
+def decode_completion(source: dict[str, Any], *, keep: bool = True) -> Completion:
+    """Read a whole answer; with *keep* it and its message can be written as they came.
+
+        {"id": "c-1", "message": {"role": "assistant", "content": [{"type": "text", "text": "Hi."}]},
+         "finish_reason": "COMPLETE", "usage": {"billed_units": {"input_tokens": 3, "output_tokens": 4}, "tokens": {…}}}
 
     Raises:
         StreamError: It is an error object.
@@ -115,17 +118,18 @@ def decode_completion(source: dict[str, Any]) -> Completion:
     """
     if "message" not in source or isinstance(source["message"], str) or source.get("error"):
         raise error_inside(source)
-    message = decode_message(source["message"], "$.message", answer=True)
+    given = source["message"]
+    message = decode_message(given, "$.message", answer=True, keep=False)
+    message = _with_logprobs(message, source.get("logprobs"))
     reason, native = finish_reason(source.get("finish_reason"))
     usage = read.object_(source, "usage", "$")
     completion = Completion(
-        choices=(Choice(0, _with_logprobs(message, source.get("logprobs")), reason, native),),
+        choices=(Choice(0, keeping(message, NAME, given) if keep else message, reason, native),),
         id=read.text(source, "id", "$") or "",
         usage=None if usage is None else decode_usage(usage),
         extra=NOTES.unknown({key: value for key, value in source.items() if value is not None}, _TOP),
     )
-    actual = {key: value for key, value in source.items() if key != "message"}
-    return NOTES.with_form(completion, _encode_top(completion), actual)
+    return keeping(completion, NAME, source) if keep else completion
 
 
 def _with_logprobs(message: Message, source: object) -> Message:
@@ -138,14 +142,15 @@ def _with_logprobs(message: Message, source: object) -> Message:
     parts: list[Any] = list(message.parts)
     text: Text = parts[texts[0]]
     parts[texts[0]] = Text(text.text, text.annotations, tokens, extra=text.extra)
-    return Message(message.role, tuple(parts), extra=message.extra, form=message.form)
+    return Message(message.role, tuple(parts), extra=message.extra)
 
 
 def encode_completion(completion: Completion) -> dict[str, Any]:
     """Write a whole answer: its first choice, since Cohere knows of one only."""
-    result: dict[str, Any] = patch.apply(_encode_top(completion), NOTES.own_form(completion))
+    if (source := as_it_came(completion, NAME)) is not None:
+        return cast(dict[str, Any], source)
     message = completion.choices[0].message if completion.choices else Message.assistant(())
-    return {**result, "message": Writer(answer=True).one(message, "$.message")}
+    return {**_encode_top(completion), "message": Writer(answer=True).one(message, "$.message")}
 
 
 def _encode_top(completion: Completion) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import binascii
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, TypeAlias
 
+from antiphon.chat.kept import keep as keeping
 from antiphon.chat.losses import Loss, lost_extra
 from antiphon.chat.messages import (
     Annotation,
@@ -32,7 +33,8 @@ from antiphon.chat.messages import (
     ToolCall,
     ToolResult,
 )
-from antiphon.formats import json, patch, read
+from antiphon.formats import json, read
+from antiphon.formats.kit import MessageWriter
 from antiphon.formats.notes import Notes, Placed, foreign, grouped
 
 __all__ = ["NAME", "NOTES", "PLAN", "Writer", "call_object", "citation_object", "decode_citation", "decode_message"]
@@ -52,13 +54,17 @@ _KNOWN: dict[str, _Object] = {
 _CALL: _Object = {"id": None, "type": None, "function": {"name": None, "arguments": None}}
 _CITATION: _Object = dict.fromkeys(("start", "end", "content_index"))
 _ROLES = {"developer": "system"}
+_SILENT: _Object = {"role": "system", "content": ""}
 
 
 # Reading
 
 
-def decode_message(source: Any, path: str, *, answer: bool = False) -> Message:
-    """Read one message object, of a request or of an answer.
+def decode_message(source: Any, path: str, *, answer: bool = False, keep: bool = True) -> Message:
+    """Read one message object, of a request or of an answer; with *keep* it can be written as it came.
+
+        {"role": "assistant", "tool_plan": "I will look.", "tool_calls": [{"id": "look_1", "type": "function", …}]}
+        {"role": "tool", "tool_call_id": "look_1", "content": [{"type": "document", "document": {"data": "sunny"}}]}
 
     Raises:
         BadRequestError: With `param` the path of the fault.
@@ -79,7 +85,7 @@ def decode_message(source: Any, path: str, *, answer: bool = False) -> Message:
         calls = read.array(source, "tool_calls", path) or ()
         parts += (_decode_call(item, f"{path}.tool_calls[{place}]") for place, item in enumerate(calls))
     message = Message(role, tuple(parts), extra=extra)
-    return NOTES.with_form(message, Writer(answer=answer).one(message, path), source)
+    return keeping(message, NAME, source) if keep else message
 
 
 def _decode_content(content: Any, path: str) -> list[Any]:
@@ -170,44 +176,47 @@ def decode_citation(source: Any, path: str) -> tuple[Annotation, int]:
 # Writing
 
 
-class Writer:
+class Writer(MessageWriter):
     """Writes messages and keeps a list of what of them could not be expressed.
 
     Args:
         answer: Whether this is a model's answer to a client, whose content always is an array.
     """
 
+    title = "Cohere"
+    notes = NOTES
+
     def __init__(self, *, answer: bool = False) -> None:
-        self.losses: list[Loss] = []
+        super().__init__()
         self.documents: list[_Object] = []
         """Text files of the messages so far, as documents of the request."""
         self._answer = answer
         self._called: dict[str, str] = {}
         """Names of the tools called so far, by the id of the call."""
 
-    def messages(self, message: Message, path: str) -> list[_Object]:
-        """Write one message, which becomes several where it has several results, or results and something else."""
-        self.losses += lost_extra(message, path, keep=(NAME,))
-        if message.name is not None:
-            self._drop(f"{path}.name", "Cohere's messages have no name of who speaks.")
+    def written(self, message: Message, path: str) -> list[_Object]:
+        """Write one message, which becomes several where it has several results, or results and something else.
+
+        An instruction without a word becomes none.
+        """
+        self.about(message, path)
         groups = grouped(message, path)
         if len(groups) == 1:
             own = dict(NOTES.own_extra(message))
             written = self._group(groups[0], message.role, path, own.pop("citations", []))
-            return [patch.apply(json.merged(written, own), NOTES.own_form(message))]
-        for field in NOTES.own_extra(message):
-            self._drop(f"{path}.{field}", "The message was split up, so nobody knows to which part this belongs.")
+            return [] if written == _SILENT else [json.merged(written, own)]
+        self.split(message, path)
         return [self._group(group, message.role, path, []) for group in groups]
 
-    def one(self, message: Message, path: str) -> _Object:
-        """Write a message that becomes one."""
-        return self.messages(message, path)[0]
+    def passed(self, message: Message) -> None:
+        """Take note of calls, which later results are tied to."""
+        self._called |= {part.id: part.name for part in message.parts if isinstance(part, ToolCall)}
 
     def _group(self, placed: list[Placed], role: str, path: str, citations: list[Any]) -> _Object:
         if len(placed) == 1 and isinstance(alone := placed[0][1], ToolResult):
             return self._result(alone, placed[0][0])
         if role in _ROLES:
-            self._approximate(f"{path}.role", f"Cohere knows no role {role!r}; it is sent as {_ROLES[role]!r}.")
+            self.approximate(f"{path}.role", f"Cohere knows no role {role!r}; it is sent as {_ROLES[role]!r}.")
         result: _Object = {"role": _ROLES.get(role, role)}
         if role != "assistant":
             return {**result, "content": self._content(placed, pictures=role == "user")}
@@ -219,7 +228,7 @@ class Writer:
         apart = {path for path, _ in (*plans, *calls)}  # by their paths: parts may be equal, and there may be many
         inside = [item for item in placed if item[0] not in apart]
         if [*plans, *inside, *calls] != placed:
-            self._approximate(f"{path}.parts", "Cohere keeps calls after all content, so the order of both is lost.")
+            self.approximate(f"{path}.parts", "Cohere keeps calls after all content, so the order of both is lost.")
         blocks = [(item, block) for item in inside if (block := self._block(*item)) is not None]
         cited = [
             citation_object(annotation, place)
@@ -240,9 +249,9 @@ class Writer:
     def _result(self, result: ToolResult, path: str) -> _Object:
         self.losses += lost_extra(result, path, keep=())
         if result.is_error:
-            self._drop(f"{path}.is_error", "Cohere cannot say whether a tool failed; its text still does.")
+            self.drop(f"{path}.is_error", "Cohere cannot say whether a tool failed; its text still does.")
         if result.name is not None and result.name != self._called.get(result.call_id):
-            self._drop(f"{path}.name", "Cohere knows the tool of a result by its call.")
+            self.drop(f"{path}.name", "Cohere knows the tool of a result by its call.")
         placed: list[Placed] = [(f"{path}.content[{place}]", part) for place, part in enumerate(result.content)]
         return {"role": "tool", "tool_call_id": result.call_id, "content": self._content(placed)}
 
@@ -268,7 +277,7 @@ class Writer:
         if not self._answer and isinstance(part, Text) and not part.text:
             return None  # there is nothing to be said, and a block for it may be refused
         if isinstance(part, Image) and not pictures:
-            self._drop(path, "Cohere takes pictures in the user's messages only.")
+            self.drop(path, "Cohere takes pictures in the user's messages only.")
             return None
         result = self._WRITERS[type(part)](self, part, path)
         return None if result is None else json.merged(result, NOTES.own_extra(part))
@@ -277,24 +286,24 @@ class Writer:
         for place, annotation in enumerate(part.annotations):
             self.losses += lost_extra(annotation, f"{path}.annotations[{place}]", keep=(NAME,))
         if part.logprobs is not None:
-            self._drop(f"{path}.logprobs", "Cohere takes no log-probabilities back.")
+            self.drop(f"{path}.logprobs", "Cohere takes no log-probabilities back.")
         return {"type": "text", "text": part.text}
 
     def _reasoning(self, part: Reasoning, path: str) -> _Object:
         if part.signature is not None:
-            self._drop(f"{path}.signature", "Cohere's thoughts have no signature.")
+            self.drop(f"{path}.signature", "Cohere's thoughts have no signature.")
         return {"type": "thinking", "thinking": part.text}
 
     def _refusal(self, part: Refusal, path: str) -> _Object:
-        self._approximate(path, "Cohere has no block for a refusal; its words are sent as text.")
+        self.approximate(path, "Cohere has no block for a refusal; its words are sent as text.")
         return {"type": "text", "text": part.text}
 
     def _image(self, part: Image, path: str) -> _Object | None:
         if part.name is not None:
-            self._drop(f"{path}.name", "Cohere's pictures have no name.")
+            self.drop(f"{path}.name", "Cohere's pictures have no name.")
         url = part.url if part.data is None else f"data:{part.media_type or 'image/png'};base64,{part.data}"
         if url is None:
-            self._drop(path, "Cohere takes pictures as bytes or by address only.")
+            self.drop(path, "Cohere takes pictures as bytes or by address only.")
             return None
         if part.data is not None and part.media_type is None:
             self.losses.append(Loss("defaulted", f"{path}.media_type", "Cohere demands a type: image/png."))
@@ -307,29 +316,23 @@ class Writer:
         except (binascii.Error, UnicodeDecodeError):
             text = ""
         if not text or not (part.media_type or "").startswith("text/"):
-            self._drop(path, "Cohere takes no files but those of text.")
+            self.drop(path, "Cohere takes no files but those of text.")
             return
-        self._approximate(path, "Cohere takes files as documents of the whole request only, so it was moved there.")
+        self.approximate(path, "Cohere takes files as documents of the whole request only, so it was moved there.")
         self.documents.append({"data": {"text": text} if part.name is None else {"title": part.name, "text": text}})
 
     def _audio(self, part: Audio, path: str) -> _Object | None:
         if part.transcript is None:
-            self._drop(path, "Cohere takes no sounds.")
+            self.drop(path, "Cohere takes no sounds.")
             return None
-        self._approximate(path, "Cohere takes no sounds; what was said is sent as text.")
+        self.approximate(path, "Cohere takes no sounds; what was said is sent as text.")
         return {"type": "text", "text": part.transcript}
 
     def _call(self, call: ToolCall, path: str) -> _Object:
         if call.kind != "function":
-            self._approximate(path, "Cohere knows functions only: free text is sent as an argument of one.")
+            self.approximate(path, "Cohere knows functions only: free text is sent as an argument of one.")
         self.losses += lost_extra(call, path, keep=(NAME,))
         return call_object(call)
-
-    def _drop(self, path: str, reason: str) -> None:
-        self.losses.append(Loss("dropped", path, reason))
-
-    def _approximate(self, path: str, reason: str) -> None:
-        self.losses.append(Loss("approximated", path, reason))
 
     _WRITERS: ClassVar[dict[type, Callable[[Any, Any, str], _Object | None]]] = {
         Text: _text,
