@@ -11,10 +11,10 @@ docs.cohere.com/v2/docs/streaming.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeAlias
 
-import msgspec
+from msgspec.structs import replace
 
 from antiphon.chat.events import (
     End,
@@ -27,13 +27,11 @@ from antiphon.chat.events import (
     ToolCallDelta,
     UnknownEvent,
     UsageUpdate,
-    Wire,
 )
 from antiphon.chat.messages import ToolCall
 from antiphon.chat.usage import Usage
-from antiphon.errors import APIError, BadRequestError, StreamError
+from antiphon.errors import APIError, StreamError
 from antiphon.formats import json, read
-from antiphon.formats import patch as patches
 from antiphon.formats.cohere.answer import (
     decode_logprob,
     decode_usage,
@@ -46,14 +44,13 @@ from antiphon.formats.cohere.answer import (
 )
 from antiphon.formats.cohere.message import NAME, NOTES, PLAN, call_object, citation_object, decode_citation
 from antiphon.formats.framing import sse
+from antiphon.formats.kit_stream import StreamReader, StreamWriter
 from antiphon.formats.notes import growing
-from antiphon.formats.status import excerpt
 
 __all__ = ["StreamDecoder", "StreamEncoder"]
 
 _Frame: TypeAlias = dict[str, Any]
 
-_LAST = Wire(NAME)
 _PLAN = -1
 """The place of the plan among contents, which have none below 0."""
 _START: _Frame = dict.fromkeys(("type", "id", "delta"))
@@ -65,65 +62,32 @@ def _frame(kind: str, index: int | None, message: _Frame) -> _Frame:
     return {"type": kind, **({} if index is None else {"index": index}), "delta": {"message": message}}
 
 
-class StreamDecoder:
+class StreamDecoder(StreamReader):
     """Turns the bytes of a streamed answer into events."""
 
-    def __init__(self) -> None:
+    format = NAME
+
+    def __init__(self, *, exact: bool = True) -> None:
+        super().__init__(exact=exact)
         self._sse = sse.SSEDecoder()
-        self._writer = _Frames()
-        self._contents: dict[int, tuple[int, type, bool]] = {}
-        """The part, its kind, and whether the frames have the number that this codec would give it."""
+        self._contents: dict[int, tuple[int, type]] = {}
+        """The number and the kind of the part that each content is."""
         self._calls: dict[Any, int] = {}
-        self._begun = False
         self._parts = 0
-        self._usage: Usage | None = None
-        self.over = False
 
-    def feed(self, data: bytes) -> Iterator[Event]:
-        """Take the next bytes, split anywhere, and give the events that are complete, before any fault after them."""
-        return self._read(self._sse.feed(data))
+    def split(self, data: bytes) -> Iterable[tuple[str, bytes]]:
+        """Give the frames that are complete with *data*."""
+        return self._sse.feed(data)
 
-    def close(self) -> Iterator[Event]:
-        """Take the end of the body; the last event is `End`.
+    def rest(self) -> Iterable[tuple[str, bytes]]:
+        """Give the frames that the end of the body completes."""
+        return self._sse.close()
 
-        Raises:
-            StreamError: The body ended before `message-end` came.
+    def quick(self, frame: _Frame) -> Event | None:
+        """Read a frame that brings a piece of a content and nothing else, as nearly all do.
+
+        {"type": "content-delta", "index": 0, "delta": {"message": {"content": {"text": "Hi"}}}}
         """
-        yield from self._read(self._sse.close())
-        if not self.over:
-            raise StreamError(
-                "The provider's stream ended before the answer was complete: no finish reason arrived. "
-                "What came so far may be cut off in the middle."
-                if self._begun
-                else "The provider's stream ended without a single piece of an answer."
-            )
-        yield End(usage=self._usage)
-
-    def _read(self, received: Iterable[tuple[str, bytes]]) -> Iterator[Event]:
-        for name, payload in received:
-            try:
-                frame = json.decode(payload)
-            except json.MALFORMED:
-                if payload[:6] == b"[DONE]":
-                    continue
-                frame = None
-            if not json.is_object(frame):
-                raise StreamError(f"The provider's stream has a frame that is not a JSON object: {excerpt(payload)}")
-            if (event := self._piece(frame)) is not None:
-                yield event
-                continue
-            kind = json.text(frame.get("type")) or name
-            try:
-                made = self._events(frame, kind)
-            except BadRequestError as error:
-                raise StreamError(f"The provider's stream has a frame of the wrong shape: {error}") from None
-            except RecursionError:
-                raise StreamError("The provider's stream has a frame that is nested too deeply.") from None
-            self._begun = True
-            yield from made or (UnknownEvent(NAME, frame, kind, wire=_LAST),)
-
-    def _piece(self, frame: _Frame) -> Event | None:
-        """Read a frame that brings a piece of a content and nothing else, as nearly all do."""
         if frame.get("type") != "content-delta" or len(frame) != 3:
             return None
         index, delta = frame.get("index"), frame.get("delta")
@@ -132,28 +96,38 @@ class StreamDecoder:
             return None
         message = delta.get("message")
         content = message.get("content") if json.is_object(message) and len(message) == 1 else None
-        if not json.is_object(content) or len(content) != 1 or not block[2]:
+        if not json.is_object(content) or len(content) != 1:
             return None
-        if block[1] is TextDelta and type(text := content.get("text")) is str:
-            return TextDelta(text, 0, block[0], wire=_LAST)
-        if block[1] is ReasoningDelta and type(text := content.get("thinking")) is str:
-            return ReasoningDelta(text, 0, block[0], wire=_LAST)
+        part, kind = block
+        if kind is TextDelta and type(text := content.get("text")) is str:
+            return TextDelta(text, 0, part)
+        if kind is ReasoningDelta and type(text := content.get("thinking")) is str:
+            return ReasoningDelta(text, 0, part)
         return None
 
-    def _events(self, frame: _Frame, kind: str) -> list[Event]:
+    def events(self, frame: _Frame, name: str) -> list[Event]:
+        """Read any other frame.
+
+        {"type": "content-start", "index": 0, "delta": {"message": {"content": {"type": "text", "text": ""}}}}
+        {"type": "message-end", "delta": {"finish_reason": "COMPLETE", "usage": {"billed_units": {…}, "tokens": {…}}}}
+        """
+        kind = json.text(frame.get("type")) or name
         if frame.get("error") or kind == "error":
             raise error_inside(frame)
         delta = read.object_(frame, "delta", "$") or {}
         if kind == "message-end" and not self.over:
-            return self._ending(frame, delta)
-        message = read.object_(delta, "message", "$.delta") or {}
-        made = self._made(kind, frame, message)
-        return [] if made is None else NOTES.wired([made], self._writer.frame([made]), frame)
+            made = self._ending(delta)
+        else:
+            message = read.object_(delta, "message", "$.delta") or {}
+            event = self._made(kind, frame, message)
+            made = [] if event is None else [event]
+        self.begun = True
+        return made
 
     def _made(self, kind: str, frame: _Frame, message: _Frame) -> Event | None:
         index = json.integer(frame.get("index")) or 0
         path = "$.delta.message"
-        if kind == "message-start" and not self._begun:
+        if kind == "message-start" and not self.begun:
             said = {key: value for key, value in frame.items() if value is not None}
             return Start(id=json.text(frame.get("id")) or "", extra=NOTES.unknown(said, _START))
         if kind in ("content-start", "content-delta"):
@@ -180,7 +154,7 @@ class StreamDecoder:
         extra = NOTES.unknown(content, _CONTENT[kind])
         if known is None:
             of = TextDelta if kind == "text" else ReasoningDelta
-            known = self._contents[index] = (self._part(), of, index == self._writer.count)
+            known = self._contents[index] = (self._part(), of)
         if kind == "thinking":
             return ReasoningDelta(content[kind], 0, known[0], extra=extra)
         logprob = decode_logprob(frame.get("logprobs"))
@@ -193,7 +167,7 @@ class StreamDecoder:
     def _plan(self, text: str) -> Event:
         if _PLAN in self._contents:
             return ReasoningDelta(text, 0, self._contents[_PLAN][0])
-        self._contents[_PLAN] = (self._part(), ReasoningDelta, False)
+        self._contents[_PLAN] = (self._part(), ReasoningDelta)
         return ReasoningDelta(text, 0, self._contents[_PLAN][0], extra=PLAN)
 
     def _call(self, index: int, source: _Frame, *, start: bool) -> Event | None:
@@ -220,136 +194,109 @@ class StreamDecoder:
         if not json.is_object(source):
             return None
         annotation, index = decode_citation(source, path)
-        part, kind, _ = self._contents.get(index, (0, None, False))
+        part, kind = self._contents.get(index, (0, None))
         if kind is TextDelta:
             return TextDelta("", 0, part, (annotation,))
         return MessageDelta(extra={NAME: {"citations": [source]}})
 
-    def _ending(self, frame: _Frame, delta: _Frame) -> list[Event]:
+    def _ending(self, delta: _Frame) -> list[Event]:
         if error := delta.get("error"):
             raise error_inside({"error": error})
         usage = read.object_(delta, "usage", "$.delta")
         made: list[Event] = []
         if usage is not None:
-            self._usage = decode_usage(usage)
-            made.append(UsageUpdate(self._usage))
+            self.usage = decode_usage(usage)
+            made.append(UsageUpdate(self.usage))
         if (native := read.text(delta, "finish_reason", "$.delta")) is not None:
             self.over = True
             reason, own = finish_reason(native)
             made.append(Finish(reason, 0, own))
-        return NOTES.wired(made, self._writer.frame(made), frame) if made else []
+        return made
 
 
-class _Frames:
-    """Writes the frames of one answer in the codec's own way, and remembers what has begun."""
-
-    def __init__(self) -> None:
-        self._indexes: dict[int | None, int] = {}
-        self._plans: set[int | None] = set()
-        self.count = 0
-        """How many contents have begun."""
-        self._citations = 0
-
-    def index(self, part: int | None) -> int | None:
-        """Return the place among contents of the part with that number."""
-        return self._indexes.get(part)
-
-    def frame(self, events: list[Event]) -> _Frame:
-        """Write the one frame of *events*; a piece of a content that has not begun is its start."""
-        event = events[-1]
-        if isinstance(event, Start):
-            message: _Frame = {"role": "assistant", "content": [], "tool_plan": "", "tool_calls": [], "citations": []}
-            return {"id": event.id, **_frame("message-start", None, message), **NOTES.own_extra(event)}
-        if isinstance(event, TextDelta | ReasoningDelta):
-            return self._piece(event)
-        if isinstance(event, ToolCallDelta):
-            return _call_frame(event)
-        if isinstance(event, MessageDelta):
-            return self._citation(NOTES.own_extra(event)["citations"][0])
-        delta: _Frame = {}
-        for told in events:
-            if isinstance(told, Finish):
-                delta = {"finish_reason": native_reason(told.reason, told.native), **delta}
-            elif isinstance(told, UsageUpdate):
-                delta["usage"] = encode_usage(told.usage)
-        return {"type": "message-end", "delta": delta}
-
-    def _citation(self, citation: _Frame) -> _Frame:
-        self._citations += 1
-        return _frame("citation-start", self._citations - 1, {"citations": citation})
-
-    def _piece(self, event: TextDelta | ReasoningDelta) -> _Frame:
-        if event.extra == PLAN or event.part in self._plans:
-            self._plans.add(event.part)
-            return _frame("tool-plan-delta", None, {"tool_plan": event.text})
-        if isinstance(event, TextDelta) and event.annotations:
-            return self._citation(citation_object(event.annotations[0], self._indexes.get(event.part, 0)))
-        kind = "text" if isinstance(event, TextDelta) else "thinking"
-        content: _Frame = {kind: event.text, **NOTES.own_extra(event)}
-        name, index = "content-delta", self._indexes.get(event.part)
-        if index is None:
-            index = self._indexes[event.part] = self.count
-            self.count += 1
-            name, content = "content-start", {"type": kind, **content}
-        result = _frame(name, index, {"content": content})
-        if isinstance(event, TextDelta) and event.logprobs:
-            result["logprobs"] = encode_logprob(event.logprobs[0])
-        return result
-
-
-def _call_frame(event: ToolCallDelta) -> _Frame:
-    if event.name is None and event.id is None:
-        return _frame("tool-call-delta", event.call, {"tool_calls": {"function": {"arguments": event.arguments}}})
-    call = ToolCall(event.id or "", event.name or "", event.arguments, extra=event.extra)
-    return _frame("tool-call-start", event.call, {"tool_calls": call_object(call)})
-
-
-class StreamEncoder:
+class StreamEncoder(StreamWriter):
     """Turns events into the bytes of a streamed answer."""
 
+    format = NAME
+
     def __init__(self) -> None:
-        self._frames = _Frames()
-        self._held: list[Event] = []
+        super().__init__()
         self._start: Start | None = Start()
+        """What the answer begins with, until that is written."""
+        self._changed_start = False
+        self._indexes: dict[int | None, int] = {}
+        """The places among contents of the parts that have begun."""
+        self._count = 0
+        """How many places among contents are taken."""
+        self._plans: set[int | None] = set()
+        self._citations = 0
+        self._calls: set[int] = set()
         self._open: tuple[str, int] | None = None
         """The content or call that is to be ended before the next one begins."""
         self._newest: tuple[type, int] | None = None
         """The kind and number of the part that pieces without a number go on with."""
         self._parts = 0
-        self._begun: set[Any] = set()
         self._usage: Usage | None = None
         self._finish: Finish | None = None
         self._ended = False
-
-    def feed(self, event: Event) -> Iterator[bytes]:
-        """Give the frames for *event*: none while the rest of its frame is still to come."""
-        if event.wire is not None and event.wire.format == NAME:
-            self._held.append(event)
-            if not event.wire.more:
-                yield self._own()
-        elif not self._ended:
-            for frame in self._foreign(event):
-                yield _written(frame)
 
     def error(self, error: APIError) -> bytes:
         """Give the frame that tells of a fault after the status line has been sent."""
         told = error_object(error)["message"]
         return _written({"type": "message-end", "delta": {"finish_reason": "ERROR", "error": told}})
 
-    def _own(self) -> bytes:
-        """Write the frame whose events are held as it was."""
-        events, self._held = self._held, []
-        last, wire = events[-1], events[0].wire
-        if isinstance(last, UnknownEvent):
-            return _written(last.data)
-        self._start = None
-        self._ended = self._ended or isinstance(last, Finish)
-        return _written(patches.apply(self._frames.frame(events), wire.patch if wire else None))
+    def framed(self, name: str, data: bytes) -> bytes:
+        """Return a frame as it was read."""
+        return sse.encode(data, event=name if name and name.isprintable() else None)
 
-    def _foreign(self, event: Event) -> Iterator[_Frame]:
+    def passed(self, events: Sequence[Event]) -> Iterable[bytes]:
+        """Take note of a frame that goes out as it came; before it goes a start that was changed."""
+        first = events[0]
+        before = [*self._begin()] if self._changed_start and not isinstance(first, Start) else ()
+        self._start = None
+        for event in events:
+            if isinstance(event, TextDelta | ReasoningDelta):
+                self._note(event)
+            elif isinstance(event, ToolCallDelta):
+                if event.call not in self._calls:
+                    self._calls.add(event.call)
+                    self._open = ("tool-call-end", event.call)
+            elif isinstance(event, UnknownEvent):
+                if self._open is not None and event.name == self._open[0]:
+                    self._open = None
+            elif isinstance(event, MessageDelta):
+                self._citations += 1
+            elif isinstance(event, Finish):
+                self._ended = True
+        return before
+
+    def _note(self, event: TextDelta | ReasoningDelta) -> None:
+        """Take note of a piece of a content, or of its plan or its sources, that goes out as it came."""
+        if isinstance(event, TextDelta) and event.annotations:
+            self._citations += 1
+        elif event.extra == PLAN:
+            self._plans.add(event.part)
+        elif event.part not in self._indexes and event.part not in self._plans:
+            self._open = ("content-end", self._place(event))
+
+    def _place(self, event: TextDelta | ReasoningDelta) -> int:
+        """Return the place of the content that *event* begins: that of the frame it came in, or else the next."""
+        index = self._count
+        if event.wire is not None and event.wire.format == NAME and event.wire.frame is not None:
+            index = json.integer(json.decode(event.wire.frame[1]).get("index")) or 0
+        self._indexes[event.part] = index
+        self._count = max(self._count, index + 1)
+        return index
+
+    def write(self, event: Event) -> Iterator[bytes]:
+        """Give the frames for *event* in the canonical way."""
+        return map(_written, self._frames(event)) if not self._ended else iter(())
+
+    def _frames(self, event: Event) -> Iterator[_Frame]:
         if isinstance(event, Start):
             if self._start is not None:
                 self._start = Start(id=event.id or self._start.id, extra=event.extra or self._start.extra)
+                self._changed_start = True
         elif isinstance(event, UsageUpdate):
             self._account(event.usage)
         elif isinstance(event, End):
@@ -366,20 +313,24 @@ class StreamEncoder:
 
     def _choice(self, event: Any) -> Iterator[_Frame]:
         if isinstance(event, ToolCallDelta):
-            yield from self._begin()
+            yield from self._begin_frames()
             yield from self._call(event)
         elif isinstance(event, MessageDelta):
             for citation in NOTES.own_extra(event).get("citations", ()):
-                yield from self._begin()
-                yield from self._cite(MessageDelta(extra={NAME: {"citations": [citation]}}))
+                yield from self._begin_frames()
+                yield from self._cite(citation)
         elif isinstance(piece := growing(event), TextDelta | ReasoningDelta):
-            yield from self._begin()
+            yield from self._begin_frames()
             yield from self._grow(piece)
 
-    def _begin(self) -> Iterator[_Frame]:
-        if self._start is not None:
-            start, self._start = self._start, None
-            yield self._frames.frame([start])
+    def _begin(self) -> Iterator[bytes]:
+        return map(_written, self._begin_frames())
+
+    def _begin_frames(self) -> Iterator[_Frame]:
+        if (start := self._start) is not None:
+            self._start, self._changed_start = None, False
+            message: _Frame = {"role": "assistant", "content": [], "tool_plan": "", "tool_calls": [], "citations": []}
+            yield {"id": start.id, **_frame("message-start", None, message), **NOTES.own_extra(start)}
 
     def _close(self) -> Iterator[_Frame]:
         if self._open is not None:
@@ -389,33 +340,36 @@ class StreamEncoder:
 
     def _grow(self, event: TextDelta | ReasoningDelta) -> Iterator[_Frame]:
         part = self._numbered(event)
-        bare: Any = msgspec.structs.replace(event, part=part, wire=None)
-        annotations = event.annotations if isinstance(event, TextDelta) else ()
-        new = part not in self._begun
-        if new:
-            self._begun.add(part)
+        if event.extra == PLAN or part in self._plans:
+            if part not in self._plans:
+                self._plans.add(part)
+                yield from self._close()
+            elif not event.text:
+                return
+            yield _frame("tool-plan-delta", None, {"tool_plan": event.text})
+            return
+        kind = "text" if isinstance(event, TextDelta) else "thinking"
+        extra = NOTES.own_extra(event)
+        if part not in self._indexes:
             yield from self._close()
-            if event.extra != PLAN:
-                blank: Any = TextDelta if isinstance(event, TextDelta) else ReasoningDelta
-                yield self._frames.frame([blank("", 0, part, extra=event.extra)])
-                self._open = ("content-end", self._frames.index(part) or 0)
-                bare = msgspec.structs.replace(bare, extra=None)
-        if isinstance(bare, TextDelta):
-            logprobs = bare.logprobs or ()
-            bare = TextDelta(bare.text, 0, part, logprobs=logprobs[:1] or None)
-            if bare.text or logprobs:
-                yield self._frames.frame([bare])
-            for token in logprobs[1:]:
-                yield self._frames.frame([TextDelta("", 0, part, logprobs=(token,))])
-        elif bare.text or (new and event.extra == PLAN):
-            yield self._frames.frame([bare])
-        for annotation in annotations:
-            yield from self._cite(TextDelta("", 0, part, (annotation,)))
+            index = self._place(event if event.part == part else replace(event, part=part))
+            self._open = ("content-end", index)
+            yield _frame("content-start", index, {"content": {"type": kind, kind: "", **extra}})
+            extra = {}
+        index = self._indexes[part]
+        tokens = event.logprobs or () if isinstance(event, TextDelta) else ()
+        if event.text or extra or tokens:
+            yield _with_logprob(_frame("content-delta", index, {"content": {kind: event.text, **extra}}), tokens[:1])
+        for token in tokens[1:]:
+            yield _with_logprob(_frame("content-delta", index, {"content": {kind: ""}}), (token,))
+        for annotation in event.annotations if isinstance(event, TextDelta) else ():
+            yield from self._cite(citation_object(annotation, index))
 
-    def _cite(self, event: TextDelta | MessageDelta) -> Iterator[_Frame]:
-        start = self._frames.frame([event])
-        yield start
-        yield {"type": "citation-end", "index": start["index"]}
+    def _cite(self, citation: _Frame) -> Iterator[_Frame]:
+        index = self._citations
+        self._citations += 1
+        yield _frame("citation-start", index, {"citations": citation})
+        yield {"type": "citation-end", "index": index}
 
     def _numbered(self, event: TextDelta | ReasoningDelta) -> int:
         """Return the number of the part that *event* goes on with or begins."""
@@ -431,19 +385,18 @@ class StreamEncoder:
 
     def _call(self, event: ToolCallDelta) -> Iterator[_Frame]:
         self._newest = None
-        key = ("call", event.call)
-        if key in self._begun:
+        if event.call in self._calls:
             yield _call_frame(ToolCallDelta(call=event.call, arguments=event.arguments))
             return
-        self._begun.add(key)
+        self._calls.add(event.call)
         yield from self._close()
-        yield _call_frame(msgspec.structs.replace(event, id=event.id or f"call_{event.call}", arguments=""))
+        yield _call_frame(replace(event, id=event.id or f"call_{event.call}", arguments=""))
         self._open = ("tool-call-end", event.call)
         if event.arguments:
             yield _call_frame(ToolCallDelta(call=event.call, arguments=event.arguments))
 
     def _end(self, event: End) -> Iterator[_Frame]:
-        yield from self._begin()
+        yield from self._begin_frames()
         yield from self._close()
         self._ended = True
         finish = self._finish or Finish(event.finish_reason or "stop")
@@ -451,7 +404,21 @@ class StreamEncoder:
             told = f"The provider ended its answer with an error: {finish.native or 'no reason given'}"
             yield {"type": "message-end", "delta": {"finish_reason": "ERROR", "error": told}}
             return
-        yield self._frames.frame([*([] if self._usage is None else [UsageUpdate(self._usage)]), finish])
+        delta: _Frame = {"finish_reason": native_reason(finish.reason, finish.native)}
+        if self._usage is not None:
+            delta["usage"] = encode_usage(self._usage)
+        yield {"type": "message-end", "delta": delta}
+
+
+def _call_frame(event: ToolCallDelta) -> _Frame:
+    if event.name is None and event.id is None:
+        return _frame("tool-call-delta", event.call, {"tool_calls": {"function": {"arguments": event.arguments}}})
+    call = ToolCall(event.id or "", event.name or "", event.arguments, extra=event.extra)
+    return _frame("tool-call-start", event.call, {"tool_calls": call_object(call)})
+
+
+def _with_logprob(frame: _Frame, tokens: Sequence[Any]) -> _Frame:
+    return {**frame, "logprobs": encode_logprob(tokens[0])} if tokens else frame
 
 
 def _written(frame: _Frame) -> bytes:

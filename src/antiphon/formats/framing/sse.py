@@ -164,7 +164,9 @@ class SSEDecoder:
 
 
 def encode(data: bytes, *, event: str | None = None) -> bytes:
-    """Write one event; *data* is JSON on one line, or any bytes without line ends."""
+    """Write one event of *data*, each of whose lines gets a field of its own; its line ends are LF alone."""
+    if b"\n" in data:
+        data = data.replace(b"\n", b"\ndata: ")
     if event is None:
         return b"data: " + data + b"\n\n"
     return b"event: " + event.encode() + b"\ndata: " + data + b"\n\n"
