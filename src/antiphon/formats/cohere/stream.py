@@ -73,6 +73,8 @@ class StreamDecoder(StreamReader):
         self._contents: dict[int, tuple[int, type]] = {}
         """The number and the kind of the part that each content is."""
         self._calls: dict[Any, int] = {}
+        """The number of the newest call under each index."""
+        self._asked = 0
         self._parts = 0
 
     def split(self, data: bytes) -> Iterable[tuple[str, bytes]]:
@@ -180,9 +182,9 @@ class StreamDecoder(StreamReader):
                     "The provider sent a piece of a tool call that never began, so nobody knows its name."
                 )
             return ToolCallDelta(call=self._calls[index], arguments=arguments)
-        self._calls[index] = number = len(self._calls) if index not in self._calls else self._calls[index] + 1
+        self._calls[index], self._asked = self._asked, self._asked + 1
         return ToolCallDelta(
-            call=number,
+            call=self._calls[index],
             part=self._part(),
             id=read.required_text(source, "id", path),
             name=read.required_text(function, "name", f"{path}.function"),
