@@ -89,7 +89,10 @@ def encode_usage(usage: Usage | None) -> dict[str, Any]:
     result: dict[str, Any] = {"billed_units": counts, "tokens": counts} if counts else {}
     if usage.input_cache_read is not None:
         result["cached_tokens"] = usage.input_cache_read
-    return json.merged(result, NOTES.own_extra(usage))
+    own = NOTES.own_extra(usage)
+    if not counts and "tokens" in own:
+        result["billed_units"] = {}  # or what is counted would be taken for what is billed
+    return json.merged(result, own)
 
 
 def decode_logprob(source: object) -> dict[str, Any] | None:

@@ -204,7 +204,7 @@ class Writer(MessageWriter):
         if len(groups) == 1:
             own = dict(NOTES.own_extra(message))
             written = self._group(groups[0], message.role, path, own.pop("citations", []))
-            return [] if written == _SILENT else [json.merged(written, own)]
+            return [] if written == _SILENT and not own else [json.merged(written, own)]
         self.split(message, path)
         return [self._group(group, message.role, path, []) for group in groups]
 
