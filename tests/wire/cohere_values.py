@@ -206,7 +206,10 @@ _spoken: dict[str, st.SearchStrategy[Any]] = {
 _blocks = st.lists(_text_blocks | _thinking_blocks | _other_blocks, max_size=3)
 _json_messages = (
     st.fixed_dictionaries(
-        {"role": st.sampled_from(["system", "user"]), "content": texts | st.lists(_text_blocks | _image_blocks)},
+        {"role": st.just("system"), "content": texts | st.lists(_text_blocks)}, optional={"x_message": scalars}
+    )
+    | st.fixed_dictionaries(
+        {"role": st.just("user"), "content": texts | st.lists(_text_blocks | _image_blocks)},
         optional={"x_message": scalars},
     )
     | st.fixed_dictionaries({"role": st.just("assistant")}, optional={**_spoken, "content": _null | texts | _blocks})
@@ -222,7 +225,7 @@ _json_tools = st.fixed_dictionaries(
     },
     optional={"x_t": scalars},
 )
-json_requests = st.fixed_dictionaries(
+_json_requests = st.fixed_dictionaries(
     {"model": names, "messages": st.lists(_json_messages, max_size=4)},
     optional={
         "stream": maybe(st.booleans()),
@@ -237,14 +240,25 @@ json_requests = st.fixed_dictionaries(
         "thinking": st.sampled_from(
             [None, {"type": "disabled"}, {"type": "enabled", "token_budget": 5, "x_t": 1}, {"type": "fresh"}]
         ),
-        "p": maybe(st.floats(0, 1)),
         "k": maybe(counts),
-        "frequency_penalty": maybe(st.floats(-2, 2)),
         "stop_sequences": _null | st.lists(texts, max_size=2),
         "safety_mode": st.just("STRICT"),
         "x_request": scalars,
     },
 )
+
+
+def _with_numbers(p: st.SearchStrategy[float], penalty: st.SearchStrategy[float]) -> st.SearchStrategy[dict[str, Any]]:
+    more = st.fixed_dictionaries({}, optional={"p": maybe(p), "frequency_penalty": maybe(penalty)})
+    return st.builds(lambda request, more: {**request, **more}, _json_requests, more)
+
+
+json_requests = _with_numbers(st.floats(0, 1), st.floats(-2, 2))
+sayable_requests = _with_numbers(st.floats(0.01, 0.99), st.floats(0, 1)).filter(
+    lambda request: b"data:;base64" not in json.encode(request)
+)
+"""Those without what is changed when a request is written: numbers that Cohere does not take, pictures of no type."""
+
 _some_counts = st.fixed_dictionaries(
     {}, optional={"input_tokens": counts | counts.map(float) | _null, "output_tokens": counts, "search_units": counts}
 )
@@ -334,3 +348,134 @@ json_streams = st.builds(
     st.lists(st.just({"type": "fresh"}), max_size=1),
 )
 forced = names.map(ToolName)
+
+
+def _in_order(frames: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Number the contents in the order of their beginning, as a stream that is written again does."""
+    places: dict[int, int] = {}
+    result: list[dict[str, Any]] = []
+    for one in frames:
+        if one["type"] in ("content-start", "content-delta"):
+            one = {**one, "index": places.setdefault(one["index"], len(places))}
+        elif one["type"] == "content-end":
+            one = {**one, "index": places.get(one["index"], 9)}
+        elif one["type"] == "citation-start":
+            cited = one["delta"]["message"]["citations"]
+            one = frame(
+                one["type"], {"citations": {**cited, "content_index": places.get(cited.get("content_index") or 0, 9)}}
+            )
+        result.append(one)
+    return result
+
+
+sayable_streams = json_streams.map(_in_order)
+
+
+# Every field that the format knows
+
+_FULL_CITATION: dict[str, Any] = {
+    "start": 2,
+    "end": 6,
+    "text": "look",
+    "content_index": 1,
+    "type": "TEXT_CONTENT",
+    "sources": [{"type": "document", "id": "d", "document": {"url": "https://x.org", "title": "X"}}],
+}
+_FULL_SPOKEN: dict[str, Any] = {
+    "role": "assistant",
+    "tool_plan": "I plan.",
+    "content": [
+        {"type": "thinking", "thinking": "A picture.", "x_block": 1},
+        {"type": "text", "text": "I look.", "x_block": 2},
+    ],
+    "tool_calls": [
+        {
+            "id": "a",
+            "type": "function",
+            "x_call": 1,
+            "function": {"name": "look", "arguments": '{"n":1}', "x_function": 1},
+        }
+    ],
+    "citations": [_FULL_CITATION, {**_FULL_CITATION, "content_index": 0, "type": "THINKING_CONTENT"}],
+    "x_message": 1,
+}
+FULL_REQUEST: dict[str, Any] = {
+    "model": "command-a",
+    "messages": [
+        {"role": "system", "content": "Be brief.", "x_message": 1},
+        {
+            "role": "user",
+            "content": [
+                {"type": "text", "text": "What is this?"},
+                {"type": "image_url", "image_url": {"url": "https://x.org/1.png", "detail": "low", "x_image": 1}},
+                {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}},
+            ],
+        },
+        _FULL_SPOKEN,
+        {
+            "role": "tool",
+            "tool_call_id": "a",
+            "content": [{"type": "text", "text": "a cat"}, {"type": "document", "document": {"data": {"a": "b"}}}],
+        },
+    ],
+    "stream": True,
+    "strict_tools": True,
+    "tools": [
+        {
+            "type": "function",
+            "x_tool": 1,
+            "function": {"name": "look", "description": "Looks.", "parameters": {"type": "object"}, "x_function": 1},
+        },
+        {"type": "fresh"},
+    ],
+    "tool_choice": "REQUIRED",
+    "temperature": 0.5,
+    "frequency_penalty": 0.1,
+    "presence_penalty": 0.2,
+    "seed": 7,
+    "max_tokens": 100,
+    "logprobs": True,
+    "p": 0.9,
+    "k": 5,
+    "stop_sequences": ["END"],
+    "thinking": {"type": "enabled", "token_budget": 50, "x_thinking": 1},
+    "response_format": {"type": "json_object", "json_schema": {"type": "object"}, "x_format": 1},
+    "documents": ["text"],
+    "safety_mode": "STRICT",
+}
+_FULL_USAGE: dict[str, Any] = {
+    "billed_units": {"input_tokens": 3, "output_tokens": 4, "search_units": 1},
+    "tokens": {"input_tokens": 9, "output_tokens": 5},
+    "cached_tokens": 2,
+}
+FULL_ANSWER: dict[str, Any] = {
+    "id": "c-1",
+    "finish_reason": "STOP_SEQUENCE",
+    "message": _FULL_SPOKEN,
+    "usage": _FULL_USAGE,
+    "logprobs": [{"text": "I", "token_ids": [1], "logprobs": [-0.5]}],
+    "x_answer": 1,
+}
+FULL_STREAM: list[dict[str, Any]] = [
+    {"id": "c-1", **frame("message-start", {"role": "assistant", "content": []}), "x_start": 1},
+    frame("tool-plan-delta", {"tool_plan": "I pl"}),
+    frame("tool-plan-delta", {"tool_plan": "an."}),
+    frame("content-start", {"content": {"type": "thinking", "thinking": "", "x_content": 1}}, 0),
+    frame("content-delta", {"content": {"thinking": "Hm."}}, 0),
+    {"type": "content-end", "index": 0},
+    frame("content-start", {"content": {"type": "text", "text": "I"}}, 1),
+    frame(
+        "content-delta",
+        {"content": {"text": " look."}},
+        1,
+        logprobs={"text": " look.", "token_ids": [7], "logprobs": [-0.25]},
+    ),
+    frame("content-delta", {"content": {"text": "", "x_content": 2}}, 1),
+    frame("citation-start", {"citations": _FULL_CITATION}, 0),
+    frame("citation-start", {"citations": {**_FULL_CITATION, "content_index": 0}}, 1),
+    {"type": "content-end", "index": 1},
+    frame("tool-call-start", {"tool_calls": {**_FULL_SPOKEN["tool_calls"][0], "x_call": 1}}, 0),
+    frame("tool-call-delta", {"tool_calls": {"function": {"arguments": "1"}}}, 0),
+    {"type": "tool-call-end", "index": 0},
+    {"type": "message-end", "delta": {"finish_reason": "MAX_TOKENS", "usage": _FULL_USAGE}},
+]

@@ -10,8 +10,8 @@ import msgspec
 from hypothesis import strategies as st
 
 from antiphon.chat.answers import Choice, Completion
-from antiphon.chat.messages import ToolCall
-from antiphon.chat.requests import ChatRequest
+from antiphon.chat.messages import Message, Text, ToolCall, ToolResult
+from antiphon.chat.requests import ChatRequest, Tool
 from antiphon.formats import json
 from antiphon.formats.anthropic import Anthropic
 from antiphon.formats.bedrock import Bedrock
@@ -95,6 +95,10 @@ class Format:
     """Whether the format keeps what it read, and no patches, so that it is held to the law without what was kept."""
     full: tuple[Any, Any, Any] | None = None
     """A request, an answer and a stream with every field that the format knows, so that none is left to chance."""
+    sayable_requests: st.SearchStrategy[Any] | None = None
+    """JSON requests that can be written again without a loss, if not all *json_requests* can."""
+    sayable_streams: st.SearchStrategy[Any] | None = None
+    """The same for frames of streams."""
     asked: Callable[[ChatRequest], Any] = unchanged
     """Gives what survives of a request without what was kept of it; of answers, that is what *kept* gives."""
     rewritten: ChatRequest | None = None
@@ -225,6 +229,27 @@ def cohere_kept(completion: Completion) -> Any:
     )
 
 
+def cohere_asked(request: ChatRequest) -> ChatRequest:
+    """All but texts without a word, for which no block is written, and that a function without a schema takes none."""
+    tools = request.tools and tuple(
+        msgspec.structs.replace(tool, parameters={"type": "object", "properties": {}})
+        if isinstance(tool, Tool) and tool.parameters is None
+        else tool
+        for tool in request.tools
+    )
+    messages = [msgspec.structs.replace(message, parts=_spoken(message.parts)) for message in request.messages]
+    silent = Message("system", ())
+    return request.but(messages=tuple(message for message in messages if message != silent), tools=tools)
+
+
+def _spoken(parts: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(
+        msgspec.structs.replace(part, content=_spoken(part.content)) if isinstance(part, ToolResult) else part
+        for part in parts
+        if not (isinstance(part, Text) and not part.text)
+    )
+
+
 def gemini_kept(completion: Completion) -> Any:
     """All but empty texts, which say nothing, and the buckets of the usage, whose sum is the same."""
     choice = completion.choices[0]
@@ -307,6 +332,11 @@ COHERE = Format(
     garbage=garbage.COHERE,
     body=cohere_values.body,
     odd_body=lambda frames: sent(frames, event="x"),
+    keeps=True,
+    full=(cohere_values.FULL_REQUEST, cohere_values.FULL_ANSWER, cohere_values.FULL_STREAM),
+    sayable_requests=cohere_values.sayable_requests,
+    sayable_streams=cohere_values.sayable_streams,
+    asked=cohere_asked,
     kept=cohere_kept,
     billed=cohere_billed,
 )
@@ -343,6 +373,7 @@ OLLAMA = Format(
     other_types=(laws.JSON, laws.SSE, "text/html"),
     keeps=True,
     full=(ollama_values.FULL_REQUEST, ollama_values.FULL_ANSWER, ollama_values.FULL_STREAM),
+    sayable_requests=ollama_values.sayable_requests,
     asked=ollama_asked,
     kept=ollama_kept,
     billed=ollama_billed,

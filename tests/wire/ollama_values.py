@@ -192,6 +192,17 @@ json_requests = st.fixed_dictionaries(
         "x_request": scalars,
     },
 )
+
+
+def _is_sayable(request: dict[str, Any]) -> bool:
+    calls = [call for message in request["messages"] for call in message.get("tool_calls") or ()]
+    odd = any(isinstance(call["function"].get("arguments"), str) for call in calls)
+    return not odd and request.get("think") not in ("minimal", "xhigh")
+
+
+sayable_requests = json_requests.filter(_is_sayable)
+"""Those without what is changed when a request is written: efforts that are no levels, and arguments as text."""
+
 _times = st.sampled_from(["2026-11-22T10:00:00.123456789Z", "2026-11-22T10:00:00.1+01:00", "soon", None])
 _answers: dict[str, st.SearchStrategy[Any]] = {
     "content": texts,
