@@ -33,6 +33,7 @@ __all__ = [
     "dropped",
     "schema_of",
     "stop_texts",
+    "texts",
 ]
 
 Object: TypeAlias = dict[str, Any]
@@ -199,8 +200,12 @@ class Table:
 
 def stop_texts(source: Object, key: str, path: str) -> tuple[str, ...] | None:
     """Read one text or several: `"END"`, `["END", "STOP"]`."""
-    if isinstance(given := source.get(key), str):
-        return (given,)
+    given = source.get(key)
+    return (given,) if isinstance(given, str) else texts(source, key, path)
+
+
+def texts(source: Object, key: str, path: str) -> tuple[str, ...] | None:
+    """Read an array of texts: `["END", "STOP"]`."""
     found = read.array(source, key, path)
     for place, item in enumerate(found or ()):
         if not isinstance(item, str):

@@ -82,11 +82,10 @@ class Anthropic(msgspec.Struct, frozen=True, kw_only=True):
     def encode_count(self, request: ChatRequest) -> HTTPRequest:
         """Write the question how many tokens *request* has; its answer is read by `decode_count`."""
         source, losses, version = self._encode(request)
-        for field in _UNCOUNTED:
-            source.pop(field, None)
+        counted = {key: value for key, value in source.items() if key not in _UNCOUNTED}
         return HTTPRequest(
             path=f"{self.path}/count_tokens",
-            body=json.encode(source),
+            body=json.encode(counted),
             headers=self._headers("application/json", version),
             losses=tuple(loss for loss in losses if loss.path != "$.max_tokens"),
         )
@@ -100,7 +99,7 @@ class Anthropic(msgspec.Struct, frozen=True, kw_only=True):
             request, version=version, inline_system=self.inline_system, max_tokens=self.max_tokens
         )
         if dated:
-            source.pop("anthropic_version", None)
+            source = {key: value for key, value in source.items() if key != "anthropic_version"}
         return source, losses, version
 
     def _headers(self, accept: str, version: str) -> dict[str, str]:

@@ -10,14 +10,16 @@ tables of finish reasons and of errors in wire-formats.md (read 2026-11-22).
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from antiphon.chat.answers import Choice, Completion
+from antiphon.chat.kept import as_it_came
+from antiphon.chat.kept import keep as keeping
 from antiphon.chat.messages import FinishReason, Message
 from antiphon.chat.usage import Usage
 from antiphon.errors import APIError, StreamError
-from antiphon.formats import json, patch, read
-from antiphon.formats.anthropic.message import NOTES, Writer, decode_message
+from antiphon.formats import json, read
+from antiphon.formats.anthropic.message import NAME, NOTES, Writer, decode_message
 from antiphon.formats.status import RETRYABLE, http_status
 
 __all__ = [
@@ -94,7 +96,7 @@ def decode_usage(source: dict[str, Any]) -> Usage:
     if output is not None and thoughts is not None:
         thoughts = min(thoughts, output)
         output -= thoughts
-    usage = Usage(
+    return Usage(
         input_uncached=json.integer(source.get("input_tokens")),
         input_cache_read=json.integer(source.get("cache_read_input_tokens")),
         input_cache_write=json.integer(source.get("cache_creation_input_tokens")),
@@ -102,7 +104,6 @@ def decode_usage(source: dict[str, Any]) -> Usage:
         output_reasoning=thoughts,
         extra=NOTES.unknown({key: value for key, value in source.items() if value is not None}, _USAGE),
     )
-    return NOTES.with_form(usage, encode_usage(usage), source)
 
 
 def encode_usage(usage: Usage | None) -> dict[str, Any]:
@@ -117,12 +118,15 @@ def encode_usage(usage: Usage | None) -> dict[str, Any]:
     result["output_tokens"] = usage.completion_tokens or 0
     if usage.output_reasoning is not None:
         result["output_tokens_details"] = {"thinking_tokens": usage.output_reasoning}
-    written: dict[str, Any] = patch.apply(json.merged(result, NOTES.own_extra(usage)), NOTES.own_form(usage))
-    return written
+    return json.merged(result, NOTES.own_extra(usage))
 
 
-def decode_completion(source: dict[str, Any]) -> Completion:
-    """Read a whole answer.
+def decode_completion(source: dict[str, Any], *, keep: bool = True) -> Completion:
+    """Read a whole answer; with *keep* it and its message can be written as they came.
+
+        {"id": "msg_1", "type": "message", "role": "assistant", "model": "claude-sonnet-5",
+         "content": [{"type": "text", "text": "Hi."}], "stop_reason": "end_turn", "stop_sequence": null,
+         "usage": {"input_tokens": 12, "cache_read_input_tokens": 0, "output_tokens": 4}}
 
     Raises:
         StreamError: It is an error object.
@@ -130,7 +134,8 @@ def decode_completion(source: dict[str, Any]) -> Completion:
     """
     if source.get("type") == "error" or source.get("error"):
         raise error_inside(source)
-    message = decode_message({"role": source.get("role") or "assistant", "content": source.get("content")}, "$")
+    given = {"role": source.get("role") or "assistant", "content": source.get("content")}
+    message = decode_message(given, "$", keep=keep)
     reason, native = finish_reason(source.get("stop_reason"))
     usage = read.object_(source, "usage", "$")
     said = {key: value for key, value in source.items() if value is not None}
@@ -142,19 +147,15 @@ def decode_completion(source: dict[str, Any]) -> Completion:
         usage=None if usage is None else decode_usage(usage),
         extra=NOTES.unknown(said, _TOP),
     )
-    canonical, actual = _encode_top(completion), dict(source)
-    actual.pop("content", None)
-    return NOTES.with_form(completion, canonical, actual)
+    return keeping(completion, NAME, source) if keep else completion
 
 
 def encode_completion(completion: Completion) -> dict[str, Any]:
     """Write a whole answer: its first choice, since Anthropic knows of one only."""
-    result: dict[str, Any] = patch.apply(_encode_top(completion), NOTES.own_form(completion))
+    if (source := as_it_came(completion, NAME)) is not None:
+        return cast(dict[str, Any], source)
     message = completion.choices[0].message if completion.choices else Message.assistant(())
-    # What was read from this format is written as a request would be, which is what its form was made against.
-    writer = Writer(answer=NOTES.own_form(message) is None)
-    result["content"] = writer.message(message, "$")["content"]
-    return result
+    return {**_encode_top(completion), "content": Writer(answer=True).message(message, "$")["content"]}
 
 
 def message_object(id: str, model: str, usage: Usage | None) -> dict[str, Any]:

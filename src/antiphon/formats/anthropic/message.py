@@ -2,7 +2,8 @@
 
 Rules:
 
-* One way to write: content is always an array of blocks. What came otherwise, such as a bare string, is in `form`.
+* One way to write: content is always an array of blocks. What came otherwise, such as a bare string, is given back as
+  it came as long as nothing of its message was changed.
 * Blocks with a neutral meaning become parts: text, thinking, image, document, tool_use, tool_result. All others
   (redacted thinking, server tools and their results, search results, whatever is new) are carried as `Opaque`, in
   order and byte for byte.
@@ -25,6 +26,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, TypeAlias
 
+from antiphon.chat.kept import keep as keeping
 from antiphon.chat.losses import Loss, lost_extra
 from antiphon.chat.messages import (
     Annotation,
@@ -40,7 +42,8 @@ from antiphon.chat.messages import (
     ToolCall,
     ToolResult,
 )
-from antiphon.formats import json, patch, read
+from antiphon.formats import json, read
+from antiphon.formats.kit import MessageWriter
 from antiphon.formats.notes import Notes, call_input, foreign, next_roles
 
 __all__ = [
@@ -53,6 +56,7 @@ __all__ = [
     "decode_message",
     "decode_system",
     "encode_citation",
+    "is_refused",
     "is_strict",
 ]
 
@@ -78,11 +82,22 @@ def is_strict(version: str) -> bool:
     return version[:1].isdigit() and version >= STRICTER
 
 
+def is_refused(message: Message) -> bool:
+    """Whether *message* has a part that versions refuse from `STRICTER` on: a document, or citations of the user."""
+    if message.role == "assistant":
+        return any(isinstance(part, File) for part in message.parts)
+    return message.role == "user" and any(isinstance(part, Text) and part.annotations for part in message.parts)
+
+
 # Reading
 
 
-def decode_message(source: Any, path: str) -> Message:
-    """Read one message object, of a request or of an answer.
+def decode_message(source: Any, path: str, *, keep: bool = True) -> Message:
+    """Read one message object, of a request or of an answer; with *keep* it can be written as it came.
+
+        {"role": "assistant", "content": [{"type": "thinking", "thinking": "Hm.", "signature": "Eo0C…"},
+         {"type": "tool_use", "id": "toolu_1", "name": "look", "input": {"n": 1}}]}
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "toolu_1", "content": "a cat"}]}
 
     Raises:
         BadRequestError: With `param` the path of the fault.
@@ -94,13 +109,13 @@ def decode_message(source: Any, path: str) -> Message:
         read.fault(f"{path}.role", "'user', 'assistant' or 'system'", role)
     parts = _decode_content(source.get("content"), f"{path}.content", _BLOCKS)
     message = Message(role, parts, extra=NOTES.unknown(source, {"role": None, "content": None}))
-    return NOTES.with_form(message, Writer().message(message, path), source)
+    return keeping(message, NAME, source) if keep else message
 
 
-def decode_system(content: Any, path: str) -> Message:
-    """Read the system text that stands above the messages."""
+def decode_system(content: Any, path: str, *, keep: bool = True) -> Message:
+    """Read the system text that stands above the messages, a string or blocks."""
     message = Message("system", _decode_content(content, path, _BLOCKS))
-    return NOTES.with_form(message, Writer().message(message, path), {"role": "system", "content": content})
+    return keeping(message, NAME, {"role": "system", "content": content}) if keep else message
 
 
 def _decode_content(content: Any, path: str, readers: dict[str, Any]) -> tuple[Any, ...]:
@@ -224,7 +239,7 @@ _BLOCKS: dict[str, Callable[[_Block, str], Part]] = {
 # Writing
 
 
-class Writer:
+class Writer(MessageWriter):
     """Writes messages and keeps a list of what of them could not be expressed.
 
     Args:
@@ -234,8 +249,11 @@ class Writer:
             signature, empty texts and other formats' annotations are written too.
     """
 
+    title = "Anthropic"
+    notes = NOTES
+
     def __init__(self, *, version: str = "", inline_system: bool = True, answer: bool = False) -> None:
-        self.losses: list[Loss] = []
+        super().__init__()
         self.moved: list[Loss] = []
         """What system messages lose by being moved to the head."""
         self._strict = is_strict(version)
@@ -287,30 +305,29 @@ class Writer:
         if turn["content"] or len(turn) > 2:
             turns.append(turn)
         else:
-            self._drop(path, "A message in which there is nothing to be said has no place here.")
+            self.drop(path, "A message in which there is nothing to be said has no place here.")
 
     def _join(self, turn: _Block, message: Message, path: str) -> None:
         """Write *message* into *turn*, which is one of tool results."""
-        self._about(message, path)
+        self.about(message, path)
         turn["content"] += self._blocks(message.parts, "user", f"{path}.parts")
 
     def message(self, message: Message, path: str) -> _Block:
-        """Write one message."""
-        self._about(message, path)
+        """Write one message: as it came, unless the receiver's version refuses a part of it."""
+        refused = self._strict and is_refused(message)
+        written: _Block = self.written(message, path)[0] if refused else self.one(message, path)
+        return written
+
+    def written(self, message: Message, path: str) -> list[_Block]:
+        """Write one message in the canonical way."""
+        self.about(message, path)
         role = message.role
         if role not in _ROLES:
             role = "system" if role == "developer" else "user"
-            self._approximate(f"{path}.role", f"Anthropic knows no role {message.role!r}; it is sent as {role!r}.")
+            self.approximate(f"{path}.role", f"Anthropic knows no role {message.role!r}; it is sent as {role!r}.")
         content = self._blocks(message.parts, role, f"{path}.parts")
         result = {"role": role, "content": _results_first(content) if role == "user" else content}
-        result = json.merged(result, NOTES.own_extra(message))
-        written: _Block = patch.apply(result, NOTES.own_form(message))
-        return written
-
-    def _about(self, message: Message, path: str) -> None:
-        self.losses += lost_extra(message, path, keep=(NAME,))
-        if message.name is not None:
-            self._drop(f"{path}.name", "Anthropic's messages have no name of who speaks.")
+        return [json.merged(result, NOTES.own_extra(message))]
 
     def _blocks(self, parts: Iterable[Part], role: str, path: str) -> list[Any]:
         written = (self.block(part, role, f"{path}[{place}]") for place, part in enumerate(parts))
@@ -333,12 +350,12 @@ class Writer:
         if part.annotations and (citations := self._citations(part.annotations, role, f"{path}.annotations")):
             result["citations"] = citations
         if part.logprobs is not None:
-            self._drop(f"{path}.logprobs", "Anthropic knows no log-probabilities.")
+            self.drop(f"{path}.logprobs", "Anthropic knows no log-probabilities.")
         return result
 
     def _citations(self, annotations: tuple[Annotation, ...], role: str, path: str) -> list[_Block]:
         if self._strict and role == "user":
-            self._drop(path, f"From API version {STRICTER} on, the user's text has no citations.")
+            self.drop(path, f"From API version {STRICTER} on, the user's text has no citations.")
             return []
         result: list[_Block] = []
         for place, annotation in enumerate(annotations):
@@ -346,17 +363,17 @@ class Writer:
             if self._answer or NOTES.own_extra(annotation):
                 result.append(encode_citation(annotation))
             else:
-                self._drop(f"{path}[{place}]", "Anthropic takes only citations of its own back.")
+                self.drop(f"{path}[{place}]", "Anthropic takes only citations of its own back.")
         return result
 
     def _reasoning(self, part: Reasoning, role: str, path: str) -> _Block | None:
         if part.signature is None and not self._answer:
-            self._drop(path, "Anthropic takes no thoughts without its signature back.")
+            self.drop(path, "Anthropic takes no thoughts without its signature back.")
             return None
         return {"type": "thinking", "thinking": part.text, "signature": part.signature or ""}
 
     def _refusal(self, part: Refusal, role: str, path: str) -> _Block:
-        self._approximate(path, "Anthropic has no block for a refusal; its words are sent as text.")
+        self.approximate(path, "Anthropic has no block for a refusal; its words are sent as text.")
         return {"type": "text", "text": part.text}
 
     def _call(self, part: ToolCall, role: str, path: str) -> _Block:
@@ -371,14 +388,14 @@ class Writer:
         """Return an id of the pattern that Anthropic demands; call and result are changed alike."""
         clean = _BAD_ID.sub("_", id)
         if clean != id:
-            self._approximate(path, "Anthropic takes letters, digits, '_' and '-' in ids only; the others became '_'.")
+            self.approximate(path, "Anthropic takes letters, digits, '_' and '-' in ids only; the others became '_'.")
         return clean
 
     def _input(self, call: ToolCall, path: str) -> dict[str, Any]:
         if (value := call_input(call)) is not None:
             return value
         reason = "Anthropic takes an object as a call's input; this is none, so it is sent as text inside of one."
-        self._approximate(path, reason)
+        self.approximate(path, reason)
         return {"arguments": call.arguments}
 
     def _result(self, part: ToolResult, role: str, path: str) -> _Block:
@@ -405,10 +422,10 @@ class Writer:
 
     def _document(self, part: File, role: str, path: str) -> _Block | None:
         if self._strict and role == "assistant":
-            self._drop(path, f"From API version {STRICTER} on, the assistant's messages have no documents.")
+            self.drop(path, f"From API version {STRICTER} on, the assistant's messages have no documents.")
             return None
         if (part.media_type or "").partition("/")[0] in ("audio", "video"):
-            self._drop(path, "Anthropic takes neither sounds nor videos.")
+            self.drop(path, "Anthropic takes neither sounds nor videos.")
             return None
         told: set[str] = set()
         if part.data is not None:
@@ -429,7 +446,7 @@ class Writer:
             return {"type": "url", "url": part.url}
         if part.file_id is not None:
             return {"type": "file", "file_id": part.file_id}
-        self._drop(path, f"This {type(part).__name__} has neither data nor a place where it is.")
+        self.drop(path, f"This {type(part).__name__} has neither data nor a place where it is.")
         return None
 
     def _inline(self, data: str, media_type: str, path: str) -> _Block:
@@ -441,27 +458,21 @@ class Writer:
                 pass  # not what its type says; the API will tell what it thinks of it
             else:
                 if media_type != "text/plain":
-                    self._approximate(path, f"Anthropic calls every text text/plain, {media_type!r} too.")
+                    self.approximate(path, f"Anthropic calls every text text/plain, {media_type!r} too.")
                 return {"type": "text", "media_type": "text/plain", "data": text}
         return {"type": "base64", "media_type": media_type, "data": data}
 
     def _untold(self, part: Image | File, fields: set[str], path: str) -> None:
         for field in sorted(fields):
             if getattr(part, field, None) is not None:
-                self._drop(f"{path}.{field}", f"Anthropic has no place for the {field!r} beside the rest.")
+                self.drop(f"{path}.{field}", f"Anthropic has no place for the {field!r} beside the rest.")
 
     def _audio(self, part: Audio, role: str, path: str) -> _Block | None:
         if part.transcript is not None:
-            self._approximate(path, "Anthropic takes no sounds; what was said is sent as text.")
+            self.approximate(path, "Anthropic takes no sounds; what was said is sent as text.")
             return {"type": "text", "text": part.transcript}
-        self._drop(path, "Anthropic takes no sounds.")
+        self.drop(path, "Anthropic takes no sounds.")
         return None
-
-    def _drop(self, path: str, reason: str) -> None:
-        self.losses.append(Loss("dropped", path, reason))
-
-    def _approximate(self, path: str, reason: str) -> None:
-        self.losses.append(Loss("approximated", path, reason))
 
     _WRITERS: ClassVar[dict[type, Callable[[Any, Any, str, str], _Block | None]]] = {
         Text: _text,

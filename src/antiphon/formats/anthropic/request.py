@@ -23,11 +23,14 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from antiphon.chat.kept import as_it_came
+from antiphon.chat.kept import keep as keeping
 from antiphon.chat.losses import Loss, lost_extra
 from antiphon.chat.messages import Opaque
 from antiphon.chat.requests import ChatRequest, ReasoningOptions, ResponseFormat, Tool, ToolName
-from antiphon.formats import json, patch, read
-from antiphon.formats.anthropic.message import NAME, NOTES, Writer, decode_message, decode_system, is_strict
+from antiphon.formats import json, read
+from antiphon.formats.anthropic.message import NAME, NOTES, Writer, decode_message, decode_system, is_refused, is_strict
+from antiphon.formats.kit import Row, Table, approximated, dropped, texts
 from antiphon.formats.notes import foreign
 
 __all__ = ["DEFAULT_MAX_TOKENS", "decode_request", "encode_request", "takes_inline_system"]
@@ -40,11 +43,6 @@ _VERSION = re.compile(r"claude-[a-z]+-(\d{1,2})(?:[-.](\d{1,2}))?(?!\d)")
 _INLINE_SINCE = (4, 8)
 
 _SAMPLING = ("temperature", "top_p", "top_k")
-_KNOWN: dict[str, Any] = {
-    **dict.fromkeys((*_SAMPLING, "model", "messages", "system", "tools", "tool_choice", "max_tokens")),
-    **dict.fromkeys(("stop_sequences", "stream", "service_tier")),
-    "metadata": {"user_id": None},
-}
 _CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 _CHOICE_NAMES = {neutral: name for name, neutral in _CHOICES.items()}
 _DISPLAYS = {"summarized": True, "omitted": False}
@@ -53,69 +51,91 @@ _EFFORTS = {"minimal": "low"}
 """Efforts that are called otherwise here."""
 _TIERS = {"default": "standard_only"}
 _FOREIGN_TIERS = ("flex", "scale", "priority", "fast")
-_UNSAYABLE = {
-    "n": 1,
-    "seed": None,
-    "frequency_penalty": 0,
-    "presence_penalty": 0,
-    "logprobs": False,
-    "top_logprobs": None,
-}
-"""Neutral fields without a place here, and the value with which they say nothing."""
 
 
-def decode_request(source: dict[str, Any]) -> ChatRequest:
-    """Read a request object, also one that only asks for its tokens to be counted.
+# Settings
+
+
+def _encode_temperature(value: float, losses: list[Loss]) -> float:
+    if value <= 1:
+        return value
+    losses.append(approximated("temperature", "Anthropic's temperatures end at 1, which is sent."))
+    return 1.0
+
+
+def _encode_stop(stops: tuple[str, ...], losses: list[Loss]) -> list[str]:
+    stop = [text for text in stops if text.strip()]
+    if len(stop) != len(stops):
+        losses.append(dropped("stop", "Anthropic takes no stop sequence of white space alone; it was left out."))
+    return stop
+
+
+def _encode_tier(tier: str, losses: list[Loss]) -> str | None:
+    if tier in _FOREIGN_TIERS:
+        losses.append(dropped("service_tier", f"Anthropic has no service tier {tier!r}."))
+        return None
+    own = _TIERS.get(tier, tier)
+    if own != tier:
+        losses.append(approximated("service_tier", f"Anthropic's name for it is {own!r}."))
+    return own
+
+
+_SETTINGS = Table(
+    "Anthropic",
+    NOTES,
+    {
+        "temperature": Row("temperature", read.number, _encode_temperature),
+        "top_p": Row("top_p", read.number),
+        "top_k": Row("top_k", read.integer),
+        "stop": Row("stop_sequences", texts, _encode_stop),
+        "user": Row("metadata.user_id", read.text),
+        "service_tier": Row("service_tier", read.text, _encode_tier),
+    },
+    handled=("tool_choice", "parallel_tool_calls", "max_tokens", "reasoning", "response_format"),
+)
+_OWN = ("model", "messages", "system", "tools", "tool_choice", "max_tokens", "stream", "thinking", "output_config")
+"""Fields that are read by themselves."""
+
+
+# Reading
+
+
+def decode_request(source: dict[str, Any], *, keep: bool = True) -> ChatRequest:
+    """Read a request object, also one to count tokens; with *keep* it can be written as it came.
+
+        {"model": "claude-sonnet-5", "max_tokens": 1024, "system": "Be brief.",
+         "messages": [{"role": "user", "content": "Hi."}], "thinking": {"type": "enabled", "budget_tokens": 2000},
+         "tools": [{"name": "look", "input_schema": {"type": "object"}}], "tool_choice": {"type": "auto"}}
 
     Raises:
         BadRequestError: With `param` the path of the fault, such as `$.messages[0].role`.
     """
-    messages = read.array(source, "messages", "$")
-    if messages is None:
+    given = read.array(source, "messages", "$")
+    if given is None:
         read.fault("$.messages", "an array")
-    known = dict(_KNOWN)
+    messages = [decode_message(item, f"$.messages[{place}]", keep=keep) for place, item in enumerate(given)]
+    if (system := source.get("system")) is not None:
+        messages.insert(0, decode_system(system, "$.system", keep=keep))
     stream = read.boolean(source, "stream", "$") or False
-    metadata = read.object_(source, "metadata", "$") or {}
+    fields, rest = _SETTINGS.read(source, *_OWN)
     choice, parallel = _decode_choice(read.object_(source, "tool_choice", "$"))
+    known: dict[str, Any] = {}
+    both: dict[str, Any] = {key: source[key] for key in ("thinking", "output_config") if key in source}
     request = ChatRequest(
         read.required_text(source, "model", "$"),
-        tuple(decode_message(item, f"$.messages[{place}]") for place, item in enumerate(messages)),
-        tools=_decode_tools(read.array(source, "tools", "$")),
+        tuple(messages),
+        tools=_decode_tools(read.array(source, "tools", "$"), keep=keep),
         tool_choice=choice,
         parallel_tool_calls=parallel,
-        temperature=read.number(source, "temperature", "$"),
-        top_p=read.number(source, "top_p", "$"),
-        top_k=read.integer(source, "top_k", "$"),
         max_tokens=read.integer(source, "max_tokens", "$"),
-        stop=_decode_stop(read.array(source, "stop_sequences", "$")),
         response_format=_decode_format(source, known),
         reasoning=_decode_reasoning(source, known),
-        user=read.text(metadata, "user_id", "$.metadata"),
-        service_tier=read.text(source, "service_tier", "$"),
         stream=stream,
         include_usage=True if stream else None,
+        extra=NOTES.extra_of({**rest, **(NOTES.unknown(both, known) or {}).get(NAME, {})}),
+        **fields,
     )
-    if (system := source.get("system")) is not None:
-        request = request.but(messages=(decode_system(system, "$.system"), *request.messages))
-    request = request.but(extra=NOTES.unknown(source, known))
-    return NOTES.with_form(request, *_compared(encode_request(request)[0], source))
-
-
-def _compared(canonical: dict[str, Any], source: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Leave out of both what keeps a form of its own: tools, and messages unless one of them moved to the head."""
-    actual = dict(source)
-    moved = len(canonical["messages"]) != len(actual["messages"])
-    for key in ("tools",) if moved else ("tools", "system", "messages"):
-        if key in canonical and actual.get(key) is not None:
-            del canonical[key], actual[key]
-    return canonical, actual
-
-
-def _decode_stop(source: list[Any] | None) -> tuple[str, ...] | None:
-    for place, item in enumerate(source or ()):
-        if not isinstance(item, str):
-            read.fault(f"$.stop_sequences[{place}]", "a string", item)
-    return None if source is None else tuple(source)
+    return keeping(request, NAME, source) if keep else request
 
 
 def _decode_format(source: dict[str, Any], known: dict[str, Any]) -> ResponseFormat | None:
@@ -154,13 +174,14 @@ def _decode_reasoning(source: dict[str, Any], known: dict[str, Any]) -> Reasonin
     return None if effort is None else ReasoningOptions(effort=effort)
 
 
-def _decode_tools(source: list[Any] | None) -> tuple[Tool | Opaque, ...] | None:
+def _decode_tools(source: list[Any] | None, *, keep: bool) -> tuple[Tool | Opaque, ...] | None:
     if source is None:
         return None
-    return tuple(_decode_tool(item, f"$.tools[{place}]") for place, item in enumerate(source))
+    return tuple(_decode_tool(item, f"$.tools[{place}]", keep=keep) for place, item in enumerate(source))
 
 
-def _decode_tool(source: Any, path: str) -> Tool | Opaque:
+def _decode_tool(source: Any, path: str, *, keep: bool) -> Tool | Opaque:
+    """Read a tool: `{"name": "look", "description": "Looks.", "input_schema": {"type": "object"}, "strict": true}`."""
     if not json.is_object(source):
         read.fault(path, "an object", source)
     if source.get("type") not in (None, "custom"):
@@ -172,7 +193,7 @@ def _decode_tool(source: Any, path: str) -> Tool | Opaque:
         read.boolean(source, "strict", path),
         extra=NOTES.unknown(source, dict.fromkeys(("type", "name", "description", "input_schema", "strict"))),
     )
-    return NOTES.with_form(tool, _encode_tool(tool), source)
+    return keeping(tool, NAME, source) if keep else tool
 
 
 def _decode_choice(source: dict[str, Any] | None) -> tuple[Any, bool | None]:
@@ -206,40 +227,44 @@ def encode_request(
         inline_system: Whether the model takes system messages after the head; `None`: what its name says.
         max_tokens: The bound on the answer where the request sets none.
     """
+    strict = is_strict(version)
+    if (source := _SETTINGS.as_it_came(request)) is not None and not (
+        strict and any(map(is_refused, request.messages))
+    ):
+        return _without_sampling(source, version) if strict else (source, [])
     inline = takes_inline_system(request.model) if inline_system is None else inline_system
     writer = Writer(version=version, inline_system=inline)
     losses = writer.losses
     losses += lost_extra(request, "$", keep=(NAME,))
-    own, conversation = NOTES.own_extra(request), writer.conversation(request.messages)
-    result: dict[str, Any] = {"model": request.model, **conversation}
+    result: dict[str, Any] = {"model": request.model, **writer.conversation(request.messages)}
+    losses += writer.moved
     result |= _encode_tools(request, losses)
-    result |= _encode_sampling(request, losses)
+    result |= _SETTINGS.write(request, losses)
     for part in (_encode_reasoning(request.reasoning, losses), _encode_format(request.response_format, losses)):
         result = json.merged(result, part)
     result["max_tokens"] = _limit(request, max_tokens)
-    if request.user is not None:
-        result["metadata"] = {"user_id": request.user}
     if request.stream:
         result["stream"] = True
-    result = patch.apply(json.merged(result, own), NOTES.own_form(request))
-    if result.get("messages") is conversation["messages"]:  # or else they are as they came
-        losses += writer.moved
+    own = NOTES.own_extra(request)
+    result = json.merged(result, own)
     if request.max_tokens is None and "max_tokens" not in own and result.get("max_tokens") is not None:
         losses.append(Loss("defaulted", "$.max_tokens", f"Anthropic demands a bound: {result['max_tokens']}."))
-    if is_strict(version):
-        refused = [key for key in _SAMPLING if result.pop(key, None) is not None]
-        losses += (_dropped(key, f"From API version {version} on, {key!r} is refused.") for key in refused)
+    if strict:
+        result, refused = _without_sampling(result, version)
+        losses += refused
     return result, losses
+
+
+def _without_sampling(source: dict[str, Any], version: str) -> tuple[dict[str, Any], list[Loss]]:
+    refused = [key for key in _SAMPLING if source.get(key) is not None]
+    losses = [dropped(key, f"From API version {version} on, {key!r} is refused.") for key in refused]
+    return {key: value for key, value in source.items() if key not in _SAMPLING}, losses
 
 
 def takes_inline_system(model: str) -> bool:
     """Whether the name of *model* says that it takes system messages after the head: Claude 4.8 or later."""
     found = _VERSION.search(model)
     return found is not None and (int(found[1]), int(found[2] or 0)) >= _INLINE_SINCE
-
-
-def _dropped(field: str, reason: str) -> Loss:
-    return Loss("dropped", f"$.{field}", reason)
 
 
 def _limit(request: ChatRequest, default: int) -> int:
@@ -256,7 +281,7 @@ def _encode_tools(request: ChatRequest, losses: list[Loss]) -> dict[str, Any]:
         for place, tool in enumerate(request.tools):
             losses += lost_extra(tool, f"$.tools[{place}]", keep=(NAME,))
             if isinstance(tool, Tool):
-                tools.append(_encode_tool(tool))
+                tools.append(as_it_came(tool, NAME) or _encode_tool(tool))
             elif tool.format == NAME:
                 tools.append(tool.data)
             else:
@@ -275,8 +300,7 @@ def _encode_tool(tool: Tool) -> dict[str, Any]:
     result["input_schema"] = {"type": "object", **(tool.parameters or {})}
     if tool.strict is not None:
         result["strict"] = tool.strict
-    written: dict[str, Any] = patch.apply(json.merged(result, NOTES.own_extra(tool)), NOTES.own_form(tool))
-    return written
+    return json.merged(result, NOTES.own_extra(tool))
 
 
 def _encode_choice(request: ChatRequest, losses: list[Loss]) -> dict[str, Any] | None:
@@ -295,31 +319,9 @@ def _encode_choice(request: ChatRequest, losses: list[Loss]) -> dict[str, Any] |
     if parallel is None:
         return result
     if isinstance(choice, Opaque) or choice == "none" or not request.tools:
-        losses.append(_dropped("parallel_tool_calls", "Anthropic says this with a choice among tools only."))
+        losses.append(dropped("parallel_tool_calls", "Anthropic says this with a choice among tools only."))
         return result
     return {**(result or {"type": "auto"}), "disable_parallel_tool_use": not parallel}
-
-
-def _encode_sampling(request: ChatRequest, losses: list[Loss]) -> dict[str, Any]:
-    result: dict[str, Any] = {key: value for key in _SAMPLING if (value := getattr(request, key)) is not None}
-    if result.get("temperature", 0) > 1:
-        losses.append(Loss("approximated", "$.temperature", "Anthropic's temperatures end at 1, which is sent."))
-        result["temperature"] = 1.0
-    if request.stop is not None:
-        stop = [text for text in request.stop if text.strip()]
-        if len(stop) != len(request.stop):
-            losses.append(_dropped("stop", "Anthropic takes no stop sequence of white space alone; it was left out."))
-        result["stop_sequences"] = stop
-    if request.service_tier in _FOREIGN_TIERS:
-        losses.append(_dropped("service_tier", f"Anthropic has no service tier {request.service_tier!r}."))
-    elif request.service_tier is not None:
-        result["service_tier"] = tier = _TIERS.get(request.service_tier, request.service_tier)
-        if tier != request.service_tier:
-            losses.append(Loss("approximated", "$.service_tier", f"Anthropic's name for it is {tier!r}."))
-    for field, nothing in _UNSAYABLE.items():
-        if getattr(request, field) not in (None, nothing):
-            losses.append(_dropped(field, f"Anthropic has no field for {field!r}."))
-    return result
 
 
 def _encode_reasoning(options: ReasoningOptions | None, losses: list[Loss]) -> dict[str, Any]:
@@ -340,7 +342,7 @@ def _encode_thinking(options: ReasoningOptions, losses: list[Loss]) -> dict[str,
     budget, include = options.budget_tokens, options.include
     if budget == 0 or (budget is None and options.effort == "none"):
         if include is not None:
-            losses.append(_dropped("reasoning.include", "There is nothing to show where thinking is turned off."))
+            losses.append(dropped("reasoning.include", "There is nothing to show where thinking is turned off."))
         return {"type": "disabled"}
     if budget is None:
         if include is None:
@@ -357,10 +359,10 @@ def _encode_format(format: ResponseFormat | None, losses: list[Loss]) -> dict[st
         return {}
     losses += lost_extra(format, "$.response_format", keep=(NAME,))
     if format.schema is None:
-        losses.append(_dropped("response_format", "Anthropic can promise JSON only by a schema."))
+        losses.append(dropped("response_format", "Anthropic can promise JSON only by a schema."))
         return {}
     for field in ("name", "description", "strict"):
         if getattr(format, field) is not None:
             reason = f"Anthropic's schema has no {field!r} beside it; an answer always keeps to the schema."
-            losses.append(_dropped(f"response_format.{field}", reason))
+            losses.append(dropped(f"response_format.{field}", reason))
     return {"output_config": {"format": {"type": "json_schema", "schema": format.schema}}}

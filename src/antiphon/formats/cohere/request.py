@@ -24,7 +24,7 @@ from antiphon.chat.messages import Opaque
 from antiphon.chat.requests import ChatRequest, ReasoningOptions, ResponseFormat, Tool, ToolName
 from antiphon.formats import json, read
 from antiphon.formats.cohere.message import NAME, NOTES, Writer, decode_message
-from antiphon.formats.kit import FunctionTools, Row, Table, approximated, dropped, schema_of, stop_texts
+from antiphon.formats.kit import FunctionTools, Row, Table, approximated, dropped, schema_of, texts
 from antiphon.formats.notes import foreign
 
 __all__ = ["decode_request", "encode_request"]
@@ -104,7 +104,7 @@ _SETTINGS = Table(
         "logprobs": Row("logprobs", read.boolean),
         "top_p": Row("p", read.number, _between("top_p", 0.01, 0.99)),
         "top_k": Row("k", read.integer),
-        "stop": Row("stop_sequences", stop_texts),
+        "stop": Row("stop_sequences", texts),
         "reasoning": Row("thinking", _decode_thinking, _encode_thinking, inside=("type", "token_budget")),
         "response_format": Row("response_format", _decode_format, _encode_format, inside=("type", "json_schema")),
     },
