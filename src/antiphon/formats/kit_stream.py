@@ -92,7 +92,7 @@ class StreamReader:
             StreamError: The body ended before the answer was complete.
         """
         yield from self._read(self.rest())
-        if not self.over:
+        if not self.complete:
             raise StreamError(
                 f"The provider's stream ended before the answer was complete: {self.missing}. "
                 "What came so far may be cut off in the middle."
@@ -100,6 +100,11 @@ class StreamReader:
                 else "The provider's stream ended without a single piece of an answer."
             )
         yield End(usage=self.usage)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the answer is complete: with the last frame, unless that of a format brings nothing more."""
+        return self.over
 
     def split(self, data: bytes) -> Iterable[tuple[str, bytes]]:
         """Give the frames that are complete with *data*: each after its name, `""` in formats without names."""
@@ -113,8 +118,8 @@ class StreamReader:
         """Read a frame that goes on with a text and does nothing else, as nearly all do; `None` for any other."""
         return None
 
-    def events(self, frame: dict[str, Any], name: str) -> list[Event]:
-        """Read any other frame; no events: it says nothing that is known."""
+    def events(self, frame: dict[str, Any], name: str) -> list[Event] | None:
+        """Read any other frame; no events: it says nothing that is known; `None`: it is not to be written again."""
         raise NotImplementedError
 
     def _read(self, received: Iterable[tuple[str, bytes]]) -> Iterator[Event]:
@@ -144,9 +149,11 @@ class StreamReader:
             raise StreamError(f"The provider's stream has a {self.unit} of the wrong shape: {error}") from None
         except RecursionError:
             raise StreamError(f"The provider's stream has a {self.unit} that is nested too deeply.") from None
-        if not self._exact:
-            return made
-        return as_one_frame(made or [UnknownEvent(self.format, frame, given[0] or None)], self.format, given)
+        if made is None or not self._exact:
+            return made or []
+        if not made:
+            made = [UnknownEvent(self.format, frame, given[0] or json.text(frame.get("type")))]
+        return as_one_frame(made, self.format, given)
 
 
 class StreamWriter:

@@ -1,7 +1,6 @@
 """Anthropic Messages, the codec. Pure functions, no I/O.
 
-Messages are in `anthropic_message.py`, requests in `anthropic_request.py`, answers in `anthropic_answer.py`, streams in
-`anthropic_stream.py` (read) and `anthropic_frames.py` (written).
+Streams are read by `stream.py` and written by `frames.py`.
 
 Source: anthropic 2.12, "Migrating to API version 2026-10-21" (read 2026-11-22), recorded exchanges.
 """
@@ -10,15 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
-
-import msgspec
 
 from antiphon.chat.answers import Completion
 from antiphon.chat.losses import Loss
 from antiphon.chat.requests import ChatRequest
 from antiphon.errors import APIError
-from antiphon.formats import json, read
+from antiphon.formats import json
 from antiphon.formats.anthropic.answer import (
     decode_completion,
     encode_completion,
@@ -32,8 +30,9 @@ from antiphon.formats.anthropic.request import DEFAULT_MAX_TOKENS, decode_reques
 from antiphon.formats.anthropic.stream import StreamDecoder
 from antiphon.formats.body import SniffingDecoder, WholeAnswerDecoder
 from antiphon.formats.codec import Decoder, Encoder, Headers, HTTPReply, HTTPRequest, ListedModel
+from antiphon.formats.kit_codec import JSONCodec
 from antiphon.formats.listing import listed_models, token_count
-from antiphon.formats.status import error_reply, excerpt, status_error, words
+from antiphon.formats.status import error_reply, status_error, words
 from antiphon.formats.times import timestamp
 
 __all__ = ["Anthropic"]
@@ -45,11 +44,10 @@ _UNCOUNTED = ("max_tokens", "stream", "temperature", "top_p", "top_k", "stop_seq
 """Fields that a request to count tokens does not have."""
 
 
-class Anthropic(msgspec.Struct, frozen=True, kw_only=True):
+class Anthropic(JSONCodec, frozen=True, kw_only=True):
     """The codec of Anthropic Messages and of the servers that speak it."""
 
     name: str = NAME
-    stream_type: str = "text/event-stream"
     path: str = "/v1/messages"
     """After the base URL, which ends in no version as that of Anthropic's own clients does not."""
     version: str = "2023-06-01"
@@ -117,43 +115,31 @@ class Anthropic(msgspec.Struct, frozen=True, kw_only=True):
         return json.encode({"input_tokens": count})
 
     def decoder(self, request: ChatRequest, content_type: str) -> Decoder:
-        """Return a decoder for the answer to *request*.
+        """Return a decoder for the answer to *request*, whole or a stream."""
+        whole = WholeAnswerDecoder(partial(decode_completion, keep=self.exact))
+        stream = self.is_stream(request, content_type)
+        return SniffingDecoder(StreamDecoder(exact=self.exact), whole, labelled_stream=stream)
 
-        A server that ignores `stream` and sends a whole answer, or the other way round, is told by what it sends, and
-        where that leaves it open by *content_type*.
-        """
-        kind = content_type.partition(";")[0].strip().lower()
-        stream = kind == "text/event-stream" or (request.stream and kind != "application/json")
-        return SniffingDecoder(StreamDecoder(), WholeAnswerDecoder(decode_completion), labelled_stream=stream)
+    def encoder(self, request: ChatRequest) -> Encoder:
+        """Return an encoder for the streamed answer to *request*; of several choices it writes the first."""
+        return StreamEncoder(model=request.model)
 
-    def decode_error(self, status: int, headers: Headers, body: bytes) -> APIError:
-        """Read an upstream's error reply. *body* may be empty, HTML from a proxy, or JSON of any shape."""
-        try:
-            source = json.decode(body)
-        except json.MALFORMED:
-            return status_error(status, headers, excerpt(body))
+    def request_of(self, source: dict[str, Any]) -> ChatRequest:
+        """Read a request object."""
+        return decode_request(source)
+
+    def answer_object(self, completion: Completion) -> dict[str, Any]:
+        """Write the object of a whole answer: its first choice."""
+        return encode_completion(completion)
+
+    def error_of(self, status: int, headers: Headers, source: Any) -> APIError:
+        """Read an error reply."""
         outer: dict[str, Any] = source if json.is_object(source) else {}
         inner: dict[str, Any] = outer["error"] if json.is_object(outer.get("error")) else {}
         kind = json.text(inner.get("type"))
         error = status_error(status, headers, words(source), code=error_code(inner), type=kind, body=source)
         error.request_id = error.request_id or json.text(outer.get("request_id"))
         return error
-
-    def decode_request(self, body: bytes, path: str = "") -> ChatRequest:
-        """Read a client's request body.
-
-        Raises:
-            BadRequestError: With `param` the path of the fault, such as `$.messages[0].role`.
-        """
-        return read.request(body, decode_request)
-
-    def encoder(self, request: ChatRequest) -> Encoder:
-        """Return an encoder for the streamed answer to *request*; of several choices it writes the first."""
-        return StreamEncoder(model=request.model)
-
-    def encode_response(self, completion: Completion) -> bytes:
-        """Write a whole answer; of several choices the first."""
-        return json.encode(encode_completion(completion))
 
     def encode_error(self, error: APIError) -> HTTPReply:
         """Write an error reply; the body of one that came from this format is given back as it was."""

@@ -11,10 +11,10 @@ Source: anthropic 2.12, `types/raw_*.py`, `_streaming.py` and `lib/streaming/_me
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeAlias
 
-import msgspec
+from msgspec.structs import replace
 
 from antiphon.chat.events import (
     End,
@@ -30,13 +30,14 @@ from antiphon.chat.events import (
 )
 from antiphon.chat.usage import Usage
 from antiphon.errors import APIError
-from antiphon.formats import json, patch
+from antiphon.formats import json
 from antiphon.formats.anthropic.answer import encode_usage, error_object, message_object, stop_reason
 from antiphon.formats.anthropic.message import NAME, NOTES, Writer, encode_citation
 from antiphon.formats.framing import sse
+from antiphon.formats.kit_stream import StreamWriter
 from antiphon.formats.notes import Growing, growing, growing_key
 
-__all__ = ["StreamEncoder", "block_deltas", "block_start", "block_stop", "message_delta", "message_start"]
+__all__ = ["StreamEncoder"]
 
 _Frame: TypeAlias = dict[str, Any]
 
@@ -146,17 +147,21 @@ class _Output:
         return True
 
 
-class StreamEncoder:
+class StreamEncoder(StreamWriter):
     """Turns events into the bytes of a streamed answer.
 
     Args:
         model: The name of the model, where no event tells it.
     """
 
+    format = NAME
+
     def __init__(self, *, model: str) -> None:
+        super().__init__()
         self._start = Start(model=model)
+        self._met = False
+        """Whether an event said what the answer begins with."""
         self._begun = False
-        self._held: list[Event] = []
         self._outputs: dict[Any, _Output] = {}
         self._open: _Output | None = None
         self._newest: _Output | None = None
@@ -173,27 +178,21 @@ class StreamEncoder:
 
     def feed(self, event: Event) -> Iterator[bytes]:
         """Give the frames for *event*: none while the rest of its frame is still to come."""
-        if self._failed:
-            return
+        return iter(()) if self._failed else super().feed(event)
+
+    def write(self, event: Event) -> Iterator[bytes]:
+        """Give the frames for *event* in the canonical way."""
         if (quick := self._quick(event)) is not None:
             yield quick
             return
         for frame in self._frames(event):
-            name = event.name if isinstance(event, UnknownEvent) else frame["type"]
-            yield sse.encode(json.encode(frame), event=name if name and name.isprintable() else None)
+            yield _written(frame, event.name if isinstance(event, UnknownEvent) else frame["type"])
 
     def _quick(self, event: Any) -> bytes | None:
         """Return the frame of a piece for the open block, which nearly all events are, or `None` for any other."""
         make = _QUICK.get(event.__class__)
         output = self._open
-        if make is None or output is None or self._held or self._waiting:
-            return None
-        wire = event.wire
-        if wire is not None and wire.format == NAME:
-            plain = wire.patch is None and not wire.more
-        else:
-            plain = event.choice == 0
-        if not plain:
+        if make is None or output is None or self._waiting or event.choice != 0:
             return None
         key = growing_key(event)
         if self._outputs.get(key) is not output if key is not None else self._newest is not output:
@@ -209,17 +208,13 @@ class StreamEncoder:
         return sse.encode(json.encode(error_object(error)), event="error")
 
     def _frames(self, event: Event) -> Iterator[_Frame]:
-        if event.wire is not None and event.wire.format == NAME:
-            self._held.append(event)
-            if not event.wire.more:
-                yield from self._flush()
-            return
-        yield from self._flush()
         if isinstance(event, End):
             yield from self._end(event)
         elif isinstance(event, UnknownEvent):
-            if event.format == NAME:
-                yield from self._pass(event)
+            if event.format == NAME and json.is_object(event.data):
+                yield from self._before(event)
+                self._note(event.data)
+                yield event.data
         elif isinstance(event, Start):
             self._meet(event)
         elif isinstance(event, UsageUpdate):
@@ -227,65 +222,68 @@ class StreamEncoder:
         elif event.choice == 0:
             yield from self._choice(event)
 
-    # What came from this format
+    # What goes out as it came
 
-    def _flush(self) -> Iterator[_Frame]:
-        """Write the frame whose events are held."""
-        if not self._held:
-            return
-        events, self._held = self._held, []
+    def framed(self, name: str, data: bytes) -> bytes:
+        """Return a frame as it was read."""
+        return sse.encode(data, event=name if name and name.isprintable() else None)
+
+    def passed(self, events: Sequence[Event]) -> Iterable[bytes]:
+        """Take note of a frame that goes out as it came; before it goes what was changed of earlier ones."""
         last = events[-1]
-        if isinstance(last, UnknownEvent):
-            yield from self._pass(last)
-            return
-        wire = events[0].wire
-        begun, self._begun = self._begun, True
-        if isinstance(last, PartAdded):
-            self._passed.discard(last.part)
-            canonical = block_stop(last.part or 0)
-        elif isinstance(last, TextDelta | ReasoningDelta | ToolCallDelta):
-            canonical = self._own_piece(last)
-        else:
-            if begun:
-                yield from self._close_all()
-            canonical = self._own_facts(events, begun=begun)
-        yield patch.apply(canonical, wire.patch if wire else None)
+        before = [_written(frame, frame["type"]) for frame in self._before(last)]
+        for event in events:
+            if isinstance(event, TextDelta | ReasoningDelta | ToolCallDelta):
+                self._note_piece(event)
+            elif isinstance(event, PartAdded):
+                self._passed.discard(event.part)
+            elif isinstance(event, UnknownEvent):
+                self._note(event.data)
+            elif isinstance(event, UsageUpdate):
+                self._account(event.usage)
+            elif isinstance(event, Start) and not self._begun:
+                self._start = event
+            elif isinstance(event, Finish):
+                self._ended = True
+        if not isinstance(last, UnknownEvent):
+            self._begun = True
+        return before
 
-    def _pass(self, event: UnknownEvent) -> Iterator[_Frame]:
-        frame = event.data
-        if json.is_object(frame):
-            kind, index = frame.get("type"), json.integer(frame.get("index"))
-            if kind == "content_block_start" and index is not None:
-                self._passed.add(index)
-                self._count = max(self._count, index + 1)
-            elif kind == "content_block_stop":
-                self._passed.discard(index)
-                if self._open is not None and (self._open.own or self._open.index == index):
-                    self._open = None
-            self._stopped = self._stopped or kind == "message_stop"
-            yield frame
+    def _before(self, event: Event) -> Iterator[_Frame]:
+        """Write what has to go out before a frame that ends with *event*."""
+        if self._met and not self._begun and not isinstance(event, Start | UsageUpdate):
+            yield from self._begin()
+        ends = isinstance(event, UnknownEvent) and event.name == "message_stop"
+        if self._waiting or (self._begun and isinstance(event, Finish)) or (ends and not self._ended):
+            yield from self._close_all()
+        if ends and not self._ended and self._finish is not None:
+            self._ended = True
+            yield message_delta(self._late, self._usage, self._finish)
 
-    def _own_piece(self, event: Growing) -> _Frame:
+    def _note(self, frame: Any) -> None:
+        """Take note of a frame that has no neutral meaning."""
+        kind, index = frame.get("type"), json.integer(frame.get("index"))
+        if kind == "content_block_start" and index is not None:
+            self._passed.add(index)
+            self._count = max(self._count, index + 1)
+        elif kind == "content_block_stop":
+            self._passed.discard(index)
+            if self._open is not None and (self._open.own or self._open.index == index):
+                self._open = None
+        self._stopped = self._stopped or kind == "message_stop"
+
+    def _note_piece(self, event: Growing) -> None:
         key = growing_key(event)
         output = self._outputs.get(key)
-        if output is not None:
-            return next(block_deltas(output.index, event))
-        output = self._new(key, type(event), event.part)
-        output.own = True
-        self._open = output
-        return block_start(output.index, event)
-
-    def _own_facts(self, events: list[Event], *, begun: bool) -> _Frame:
-        start = next((event for event in events if isinstance(event, Start)), None)
-        usage = next((event.usage for event in events if isinstance(event, UsageUpdate)), None)
-        finish = next((event for event in events if isinstance(event, Finish)), None)
-        if usage is not None:
-            self._account(usage)
-        if not begun and finish is None:
-            self._start = start or self._start
-            return message_start(self._start, usage)
-        self._ended = self._ended or finish is not None
-        return message_delta(start, usage, finish)
+        if output is None:
+            index = event.part
+            if event.wire is not None and event.wire.frame is not None:
+                index = json.integer(json.decode(event.wire.frame[1]).get("index"))
+            output = self._new(key, type(event), event.part if index is None else index)
+            output.own = True
+            self._open = output
+        if isinstance(event, ToolCallDelta):
+            output.pieces.append(event.arguments)
 
     def _new(self, key: Any, kind: type, index: int | None = None) -> _Output:
         output = _Output(self._count if index is None else index, kind)
@@ -302,7 +300,7 @@ class StreamEncoder:
         if self._begun:
             self._late = event
             return
-        known = self._start
+        self._met, known = True, self._start
         extra = NOTES.extra_of(json.merged(NOTES.own_extra(known), NOTES.own_extra(event)))
         self._start = Start(id=event.id or known.id, model=event.model or known.model, extra=extra)
 
@@ -409,6 +407,10 @@ class StreamEncoder:
             yield {"type": "message_stop"}
 
 
+def _written(frame: _Frame, name: str | None) -> bytes:
+    return sse.encode(json.encode(frame), event=name if name and name.isprintable() else None)
+
+
 def _is_blank(event: Growing) -> bool:
     """Whether *event* brings no piece of content."""
     if isinstance(event, ToolCallDelta):
@@ -421,7 +423,7 @@ def _is_blank(event: Growing) -> bool:
 def _blank(event: Growing) -> Growing:
     """Return *event* without the content that is told after the start of its block."""
     if isinstance(event, ToolCallDelta):
-        return msgspec.structs.replace(event, arguments="")
+        return replace(event, arguments="")
     if isinstance(event, TextDelta):
         return TextDelta("", extra=event.extra)
     return ReasoningDelta("", extra=event.extra)
