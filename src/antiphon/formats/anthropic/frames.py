@@ -231,6 +231,8 @@ class StreamEncoder(StreamWriter):
     def passed(self, events: Sequence[Event]) -> Iterable[bytes]:
         """Take note of a frame that goes out as it came; before it goes what was changed of earlier ones."""
         last = events[-1]
+        if type(last) is TextDelta and self._begun and not self._waiting and growing_key(last) in self._outputs:
+            return ()  # a piece of a text that goes on, as nearly all are
         before = [_written(frame, frame["type"]) for frame in self._before(last)]
         for event in events:
             if isinstance(event, TextDelta | ReasoningDelta | ToolCallDelta):
