@@ -13,7 +13,9 @@ from antiphon.chat.messages import Annotation, File, Image, Message, Opaque, Par
 from antiphon.chat.requests import ChatRequest, ReasoningOptions, ResponseFormat, Tool, ToolName
 from antiphon.chat.usage import Usage
 from antiphon.formats import json
+from antiphon.formats.anthropic import Anthropic
 from tests.wire.laws import (
+    bare,
     base64_texts,
     counts,
     extras,
@@ -28,6 +30,7 @@ from tests.wire.laws import (
 )
 
 NAME = "anthropic"
+CODEC = Anthropic()
 
 said = st.text(min_size=1, max_size=12)
 extra = extras(NAME)
@@ -380,3 +383,151 @@ _unknown = st.dictionaries(unknown_keys, scalars, max_size=1)
 def _cut(text: str) -> st.SearchStrategy[list[str]]:
     places = st.lists(st.integers(0, len(text)), max_size=2).map(sorted)
     return places.map(lambda cuts: [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)])
+
+
+# JSON that can be written again
+
+
+def _is_sayable(request: dict[str, Any]) -> bool:
+    """Whether *request* loses nothing where it is written again; what must lose nothing is in `FULL_REQUEST`.
+
+    Instructions among the messages are joined with those at the head.
+    """
+    if any(message["role"] == "system" for message in request["messages"]):
+        return False
+    return not CODEC.encode_request(bare(CODEC.decode_request(json.encode(request)))).losses
+
+
+sayable_requests = json_requests.map(lambda request: {"max_tokens": 9, **request}).filter(_is_sayable)
+
+
+# Every field that the format knows
+
+_FULL_TEXT: dict[str, Any] = {
+    "type": "text",
+    "text": "I look.",
+    "citations": [
+        {
+            "type": "web_search_result_location",
+            "url": "https://x.org",
+            "title": "X",
+            "cited_text": "look",
+            "encrypted_index": "Eo8B",
+        },
+        {"type": "page_location", "document_title": "D", "cited_text": "look", "document_index": 0},
+    ],
+    "x_block": 1,
+}
+_FULL_THINKING: dict[str, Any] = {"type": "thinking", "thinking": "Hm.", "signature": "Eo0C", "x_block": 1}
+_FULL_CALL: dict[str, Any] = {"type": "tool_use", "id": "a", "name": "look", "input": {"n": 1}, "caller": {"type": "x"}}
+_FULL_OTHER: dict[str, Any] = {"type": "redacted_thinking", "data": "Eo0C"}
+_FULL_SPOKEN: list[dict[str, Any]] = [_FULL_THINKING, _FULL_OTHER, _FULL_TEXT, _FULL_CALL]
+_FULL_MEDIA: list[dict[str, Any]] = [
+    {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AAAA", "x_source": 1}},
+    {"type": "image", "source": {"type": "url", "url": "https://x.org/1.png"}, "cache_control": {"type": "ephemeral"}},
+    {"type": "image", "source": {"type": "file", "file_id": "f"}},
+    {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "Words."}, "title": "T"},
+    {"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": "AAAA"}},
+    {"type": "document", "source": {"type": "content", "content": "Words."}, "citations": {"enabled": True}},
+]
+FULL_REQUEST: dict[str, Any] = {
+    "model": "claude",
+    "max_tokens": 100,
+    "system": [{"type": "text", "text": "Be brief.", "cache_control": {"type": "ephemeral"}}],
+    "messages": [
+        {"role": "user", "content": "What is this?", "x_message": 1},
+        {"role": "user", "content": _FULL_MEDIA},
+        {"role": "assistant", "content": _FULL_SPOKEN},
+        {
+            "role": "user",
+            "content": [
+                {
+                    "type": "tool_result",
+                    "tool_use_id": "a",
+                    "content": [_FULL_MEDIA[0]],
+                    "is_error": False,
+                    "x_block": 1,
+                },
+                {"type": "text", "text": "Go on."},
+            ],
+        },
+    ],
+    "temperature": 0.5,
+    "top_p": 0.9,
+    "top_k": 5,
+    "stop_sequences": ["END"],
+    "stream": True,
+    "metadata": {"user_id": "u", "x_metadata": 1},
+    "service_tier": "standard_only",
+    "tools": [
+        {"name": "look", "description": "Looks.", "input_schema": {"type": "object"}, "strict": True, "x_tool": 1},
+        {"type": "web_search_20260318", "name": "search"},
+    ],
+    "tool_choice": {"type": "tool", "name": "look", "disable_parallel_tool_use": True},
+    "thinking": {"type": "enabled", "budget_tokens": 50, "display": "summarized", "x_thinking": 1},
+    "output_config": {"effort": "low", "format": {"type": "json_schema", "schema": {"type": "object"}}, "x_output": 1},
+    "container": "c",
+}
+_FULL_USAGE: dict[str, Any] = {
+    "input_tokens": 3,
+    "output_tokens": 9,
+    "cache_creation_input_tokens": 1,
+    "cache_read_input_tokens": 2,
+    "output_tokens_details": {"thinking_tokens": 4},
+    "server_tool_use": {"web_search_requests": 1},
+}
+FULL_ANSWER: dict[str, Any] = {
+    "id": "msg_1",
+    "type": "message",
+    "role": "assistant",
+    "model": "claude",
+    "content": _FULL_SPOKEN,
+    "stop_reason": "stop_sequence",
+    "stop_sequence": "END",
+    "usage": _FULL_USAGE,
+    "container": {"id": "c"},
+}
+
+
+def _block(index: int, start: dict[str, Any], *deltas: dict[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {"type": "content_block_start", "index": index, "content_block": start},
+        *({"type": "content_block_delta", "index": index, "delta": delta} for delta in deltas),
+        {"type": "content_block_stop", "index": index},
+    ]
+
+
+FULL_STREAM: list[dict[str, Any]] = [
+    {
+        "type": "message_start",
+        "message": {**FULL_ANSWER, "content": [], "stop_reason": None, "stop_sequence": None, "x_message": 1},
+    },
+    *_block(
+        0,
+        {**_FULL_THINKING, "thinking": "", "signature": ""},
+        {"type": "thinking_delta", "thinking": "H"},
+        {"type": "thinking_delta", "thinking": "m."},
+        {"type": "signature_delta", "signature": "Eo0C"},
+    ),
+    *_block(1, _FULL_OTHER),
+    *_block(
+        2,
+        {**_FULL_TEXT, "text": "", "citations": []},
+        {"type": "text_delta", "text": "I "},
+        {"type": "text_delta", "text": "look."},
+        *({"type": "citations_delta", "citation": citation} for citation in _FULL_TEXT["citations"]),
+    ),
+    *_block(
+        3,
+        {**_FULL_CALL, "input": {}},
+        {"type": "input_json_delta", "partial_json": ""},
+        {"type": "input_json_delta", "partial_json": '{"n":1}'},
+    ),
+    *_block(4, {"type": "server_tool_use", "id": "s", "name": "web", "input": {}}),
+    {
+        "type": "message_delta",
+        "delta": {"stop_reason": "refusal", "stop_sequence": None, "stop_details": {"type": "refusal"}},
+        "usage": _FULL_USAGE,
+    },
+    {"type": "message_stop"},
+]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from antiphon.chat.answers import Choice, Completion
 from antiphon.chat.messages import Message, Text, ToolCall, ToolResult
-from antiphon.chat.requests import ChatRequest, Tool
+from antiphon.chat.requests import ChatRequest, ReasoningOptions, Tool
 from antiphon.formats import json
 from antiphon.formats.anthropic import Anthropic
 from antiphon.formats.bedrock import Bedrock
@@ -214,6 +214,26 @@ def anthropic_kept(completion: Completion) -> Any:
     return completion.choices, completion.extra, completion.usage.total_tokens
 
 
+def anthropic_asked(request: ChatRequest) -> ChatRequest:
+    """All but empty texts, results after something else, schemas without a type, and no budget for thoughts."""
+    reasoning = request.reasoning
+    if reasoning == ReasoningOptions(budget_tokens=0):
+        reasoning = ReasoningOptions(effort="none")
+    tools = request.tools and tuple(
+        msgspec.structs.replace(tool, parameters={"type": "object", **(tool.parameters or {})})
+        if isinstance(tool, Tool)
+        else tool
+        for tool in request.tools
+    )
+    messages = (msgspec.structs.replace(m, parts=_results_first(_spoken(m.parts), m.role)) for m in request.messages)
+    messages = (message for message in messages if message.parts or message.extra)
+    return request.but(messages=tuple(messages), tools=tools, reasoning=reasoning)
+
+
+def _results_first(parts: tuple[Any, ...], role: str) -> tuple[Any, ...]:
+    return tuple(sorted(parts, key=lambda part: not isinstance(part, ToolResult))) if role == "user" else parts
+
+
 def bedrock_kept(completion: Completion) -> Any:
     """The choice and the extras."""
     return completion.choices, completion.extra
@@ -293,6 +313,10 @@ ANTHROPIC = Format(
     body=lambda frames: sent(frames, padding=b"   "),
     odd_body=lambda frames: sent(frames, event="x"),
     whole=anthropic_whole,
+    keeps=True,
+    full=(anthropic_values.FULL_REQUEST, anthropic_values.FULL_ANSWER, anthropic_values.FULL_STREAM),
+    sayable_requests=anthropic_values.sayable_requests,
+    asked=anthropic_asked,
     kept=anthropic_kept,
     billed=anthropic_billed,
     deep=b'{"model":"m","max_tokens":1,"messages":[{"role":"assistant","content":'
