@@ -58,7 +58,7 @@ RECEIPTS: dict[str, dict[str, list[str]]] = {
         "anthropic": [THOUGHT, "seed", "frequency_penalty", NAME],
         "gemini": [NAME, "user"],
         "ollama": ["tool_choice", NAME, "user"],
-        "cohere": ["user", "~reasoning.effort", NAME],
+        "cohere": ["~reasoning.effort", NAME, "user"],
         "bedrock": [THOUGHT, "top_k", "seed", "frequency_penalty", "user"],
     },
     "openai-responses": {
@@ -67,7 +67,7 @@ RECEIPTS: dict[str, dict[str, list[str]]] = {
         "anthropic": [NAME],
         "gemini": [SIGNATURE, NAME, "user"],
         "ollama": [SIGNATURE, "tool_choice", NAME, "user"],
-        "cohere": [SIGNATURE, "user", "~reasoning.effort", NAME],
+        "cohere": [SIGNATURE, "~reasoning.effort", NAME, "user"],
         "bedrock": ["user"],
     },
     "anthropic": {
@@ -76,7 +76,7 @@ RECEIPTS: dict[str, dict[str, list[str]]] = {
         "anthropic": [],
         "gemini": [SIGNATURE, "user"],
         "ollama": [SIGNATURE, FAILED, "tool_choice", "user"],
-        "cohere": [SIGNATURE, FAILED, "user", "~reasoning.effort"],
+        "cohere": [SIGNATURE, FAILED, "~reasoning.effort", "user"],
         "bedrock": ["top_k", "user"],
     },
     "gemini": {
