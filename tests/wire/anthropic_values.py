@@ -526,7 +526,12 @@ FULL_STREAM: list[dict[str, Any]] = [
     *_block(4, {"type": "server_tool_use", "id": "s", "name": "web", "input": {}}),
     {
         "type": "message_delta",
-        "delta": {"stop_reason": "refusal", "stop_sequence": None, "stop_details": {"type": "refusal"}},
+        "delta": {
+            "stop_reason": "refusal",
+            "stop_sequence": None,
+            "stop_details": {"type": "refusal"},
+            "container": {"id": "c2"},
+        },
         "usage": _FULL_USAGE,
     },
     {"type": "message_stop"},

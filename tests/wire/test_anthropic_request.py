@@ -788,3 +788,20 @@ def test_a_body_that_is_no_object_is_refused(body: bytes) -> None:
     with pytest.raises(BadRequestError) as caught:
         CODEC.decode_request(body)
     assert caught.value.param == "$"
+
+
+@pytest.mark.parametrize(
+    ("codec", "model"),
+    [(Anthropic(inline_system=False), "claude-opus-4-8"), (Anthropic(), "claude-sonnet-4-0")],
+    ids=["by the codec", "by the model"],
+)
+def test_a_kept_request_still_moves_system_messages(codec: Anthropic, model: str) -> None:
+    """A request that would go out as it came is written again where its receiver takes no system message in between."""
+    turns = [("user", "Hi."), ("system", "Be brief."), ("assistant", "Yes."), ("user", "Go on.")]
+    messages = [{"role": role, "content": content} for role, content in turns]
+    source = {"model": "claude-opus-4-8", "max_tokens": 9, "messages": messages}
+    written = codec.encode_request(codec.decode_request(json.encode(source)).but(model=model))
+    body = json.decode(written.body)
+    assert body["system"] == "Be brief."
+    assert [message["role"] for message in body["messages"]] == ["user", "assistant", "user"]
+    assert [loss.path for loss in written.losses] == ["$.messages[1]"]

@@ -21,6 +21,7 @@ those after it in the notes of @langchain/anthropic 1.5.13 (read 2026-11-23).
 from __future__ import annotations
 
 import re
+from itertools import dropwhile
 from typing import Any
 
 from antiphon.chat.kept import as_it_came
@@ -228,11 +229,11 @@ def encode_request(
         max_tokens: The bound on the answer where the request sets none.
     """
     strict = is_strict(version)
+    inline = takes_inline_system(request.model) if inline_system is None else inline_system
     if (source := _SETTINGS.as_it_came(request)) is not None and not (
-        strict and any(map(is_refused, request.messages))
+        (strict and any(map(is_refused, request.messages))) or (not inline and _was_for_inline(request))
     ):
         return _without_sampling(source, version) if strict else (source, [])
-    inline = takes_inline_system(request.model) if inline_system is None else inline_system
     writer = Writer(version=version, inline_system=inline)
     losses = writer.losses
     losses += lost_extra(request, "$", keep=(NAME,))
@@ -265,6 +266,14 @@ def takes_inline_system(model: str) -> bool:
     """Whether the name of *model* says that it takes system messages after the head: Claude 4.8 or later."""
     found = _VERSION.search(model)
     return found is not None and (int(found[1]), int(found[2] or 0)) >= _INLINE_SINCE
+
+
+def _was_for_inline(request: ChatRequest) -> bool:
+    """Whether *request* was read with system messages after the head, for a model that takes them there."""
+    if request.kept is None or not takes_inline_system(request.kept.node.model):
+        return False
+    turns = dropwhile(lambda message: message.role == "system", request.messages)
+    return any(message.role == "system" for message in turns)
 
 
 def _limit(request: ChatRequest, default: int) -> int:
