@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antiphon.chat.events import Event, UnknownEvent, fold, unfold
+from antiphon.chat.events import Event, ReasoningDelta, Start, TextDelta, ToolCallDelta, UnknownEvent, fold, unfold
 from antiphon.chat.messages import Message
 from antiphon.chat.requests import ChatRequest, ReasoningOptions, ResponseFormat, Tool, ToolName
 from antiphon.errors import APIError, BadRequestError, StreamError
@@ -376,3 +376,42 @@ def test_a_garbage_request_that_is_read_is_given_back(source: Any) -> None:
     if refusal(RESPONSES, data) is None:
         request = RESPONSES.codec.decode_request(data)
         laws.check_same(source, json.decode(RESPONSES.codec.encode_request(request).body))
+
+
+# Some frames as they came, and others changed
+
+
+@pytest.mark.parametrize("form", KEEPING, ids=lambda form: form.name)
+@pytest.mark.parametrize("shift", [0, 2])
+def test_a_stream_of_which_one_event_was_changed(form: Format, shift: int) -> None:
+    """Whichever event of a stream is changed, what is written is the answer with that change, and nothing else."""
+    assert form.full is not None
+    frames = [{**frame, "index": frame["index"] + shift} if "index" in frame else frame for frame in form.full[2]]
+    frames = [_cited_elsewhere(frame, shift) for frame in frames]
+    events = laws.decoded(form.codec, form.request, [form.body(frames)], form.stream_type)
+    kept = form.kept or unchanged
+    tried = 0
+    for place, event in enumerate(events):
+        if isinstance(event, TextDelta | ReasoningDelta):
+            changed: Any = msgspec.structs.replace(event, text=event.text + "X")
+        elif isinstance(event, ToolCallDelta) and event.name:
+            changed = msgspec.structs.replace(event, name="changed")
+        elif isinstance(event, Start) and event.model:
+            changed = msgspec.structs.replace(event, model="changed")
+        else:
+            continue
+        tried += 1
+        events_now = [*events[:place], changed, *events[place + 1 :]]
+        written = laws.encoded(form.codec, form.rewritten or form.request, events_now)
+        again = fold(laws.decoded(form.codec, form.request, [written], form.stream_type))
+        assert kept(laws.bare(fold(events_now))) == kept(laws.bare(again)), event
+    assert tried >= 5
+
+
+def _cited_elsewhere(frame: dict[str, Any], shift: int) -> dict[str, Any]:
+    """Return a frame of Cohere's whose citation is of a content that has another index now."""
+    if frame.get("type") != "citation-start":
+        return frame
+    citation = frame["delta"]["message"]["citations"]
+    cited = {**citation, "content_index": citation["content_index"] + shift}
+    return {**frame, "delta": {"message": {"citations": cited}}}

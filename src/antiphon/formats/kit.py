@@ -6,7 +6,7 @@ Two rules, each in one place:
 * A neutral field that no row writes becomes a loss (`Table.write`).
 
 Tables are for the settings of requests alone. Messages and streams stay plain functions, since their parts differ from
-format to format; `MessageWriter` and `kit_stream` hold what they share. How a format uses all of it: `ollama*.py`.
+format to format; `MessageWriter` and `kit_stream` hold what they share. How a format uses all of it: `ollama/`.
 """
 
 from __future__ import annotations

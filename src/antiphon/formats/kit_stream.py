@@ -20,7 +20,7 @@ from antiphon.errors import BadRequestError, StreamError
 from antiphon.formats import json
 from antiphon.formats.status import excerpt
 
-__all__ = ["StreamReader", "StreamWriter", "as_one_frame", "completed", "frame_as_it_came"]
+__all__ = ["StreamReader", "StreamWriter", "as_one_frame", "completed", "frame_as_it_came", "index_of"]
 
 E = TypeVar("E", bound=Event)
 
@@ -41,6 +41,14 @@ def frame_as_it_came(events: Sequence[Event]) -> Any:
     return wire.frame if all(map(_untouched, events, wire.events)) else None
 
 
+def index_of(event: Event, format: str) -> int | None:
+    """Return the `index` in the frame of *format* that *event* came in; `None`: it came elsewise, or there is none."""
+    wire = event.wire
+    if wire is None or wire.format != format or wire.frame is None:
+        return None
+    return json.integer(json.decode(wire.frame[1]).get("index"))
+
+
 def completed(event: E, **fields: Any) -> E:
     """Return *event* with *fields* that its frame does not tell, so that they are no change of it."""
     made, wire = replace(event, **fields), event.wire
@@ -53,8 +61,11 @@ def completed(event: E, **fields: Any) -> E:
 def _untouched(event: Event, before: Event) -> bool:
     """Whether the two are the same, in less time for a piece of text, as nearly all are."""
     if type(event) is TextDelta and type(before) is TextDelta:
-        if event.text is before.text and event.extra is before.extra and event.logprobs is before.logprobs:
-            return event == before
+        return (
+            (event.text is before.text and event.extra is before.extra and event.logprobs is before.logprobs)
+            and (event.part is before.part and event.choice is before.choice)
+            and event.annotations is before.annotations
+        ) or same(event, before)
     return same(event, before)
 
 

@@ -34,7 +34,7 @@ from antiphon.formats import json
 from antiphon.formats.anthropic.answer import encode_usage, error_object, message_object, stop_reason
 from antiphon.formats.anthropic.message import NAME, NOTES, Writer, encode_citation
 from antiphon.formats.framing import sse
-from antiphon.formats.kit_stream import StreamWriter
+from antiphon.formats.kit_stream import StreamWriter, index_of
 from antiphon.formats.notes import Growing, growing, growing_key
 
 __all__ = ["StreamEncoder"]
@@ -278,9 +278,7 @@ class StreamEncoder(StreamWriter):
         key = growing_key(event)
         output = self._outputs.get(key)
         if output is None:
-            index = event.part
-            if event.wire is not None and event.wire.frame is not None:
-                index = json.integer(json.decode(event.wire.frame[1]).get("index"))
+            index = index_of(event, NAME)
             output = self._new(key, type(event), event.part if index is None else index)
             output.own = True
             self._open = output
@@ -343,7 +341,7 @@ class StreamEncoder(StreamWriter):
         if output is None:
             if key is None and _is_blank(event):
                 return  # nothing has been said yet
-            output = self._new(key, kind)
+            output = self._new(key, kind, index_of(event, NAME))
             frames.append(block_start(output.index, _blank(event)))
         if not _is_blank(event):
             frames += block_deltas(output.index, event)

@@ -124,8 +124,8 @@ def _decode_tools(source: dict[str, Any], *, keep: bool) -> tuple[Tool | Opaque,
 
 def _made_strict(tool: Tool, strict: bool) -> Tool:
     """Return *tool* with what the request says of all of them."""
-    told, kept = replace(tool, strict=strict, kept=None), tool.kept
-    return told if kept is None else keeping(told, NAME, kept.source)
+    result, kept = replace(tool, strict=strict, kept=None), tool.kept
+    return result if kept is None else keeping(result, NAME, kept.source)
 
 
 def _decode_choice(source: dict[str, Any]) -> Literal["required", "none"] | Opaque | None:

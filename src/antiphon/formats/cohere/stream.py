@@ -44,7 +44,7 @@ from antiphon.formats.cohere.answer import (
 )
 from antiphon.formats.cohere.message import NAME, NOTES, PLAN, call_object, citation_object, decode_citation
 from antiphon.formats.framing import sse
-from antiphon.formats.kit_stream import StreamReader, StreamWriter
+from antiphon.formats.kit_stream import StreamReader, StreamWriter, index_of
 from antiphon.formats.notes import growing
 
 __all__ = ["StreamDecoder", "StreamEncoder"]
@@ -232,7 +232,8 @@ class StreamEncoder(StreamWriter):
         """How many places among contents are taken."""
         self._plans: set[int | None] = set()
         self._citations = 0
-        self._calls: set[int] = set()
+        self._calls: dict[int, int] = {}
+        """The indexes of the calls that have begun."""
         self._open: tuple[str, int] | None = None
         """The content or call that is to be ended before the next one begins."""
         self._newest: tuple[type, int] | None = None
@@ -261,8 +262,7 @@ class StreamEncoder(StreamWriter):
                 self._note(event)
             elif isinstance(event, ToolCallDelta):
                 if event.call not in self._calls:
-                    self._calls.add(event.call)
-                    self._open = ("tool-call-end", event.call)
+                    self._open = ("tool-call-end", self._call_index(event))
             elif isinstance(event, UnknownEvent):
                 if self._open is not None and event.name == self._open[0]:
                     self._open = None
@@ -283,9 +283,7 @@ class StreamEncoder(StreamWriter):
 
     def _place(self, event: TextDelta | ReasoningDelta) -> int:
         """Return the place of the content that *event* begins: that of the frame it came in, or else the next."""
-        index = self._count
-        if event.wire is not None and event.wire.format == NAME and event.wire.frame is not None:
-            index = json.integer(json.decode(event.wire.frame[1]).get("index")) or 0
+        index = self._count if (own := index_of(event, NAME)) is None else own
         self._indexes[event.part] = index
         self._count = max(self._count, index + 1)
         return index
@@ -385,17 +383,23 @@ class StreamEncoder(StreamWriter):
         self._newest = (type(event), part)
         return part
 
+    def _call_index(self, event: ToolCallDelta) -> int:
+        """Return the index of the call that *event* begins: that of the frame it came in, or else its number."""
+        index = event.call if (own := index_of(event, NAME)) is None else own
+        self._calls[event.call] = index
+        return index
+
     def _call(self, event: ToolCallDelta) -> Iterator[_Frame]:
         self._newest = None
-        if event.call in self._calls:
-            yield _call_frame(ToolCallDelta(call=event.call, arguments=event.arguments))
-            return
-        self._calls.add(event.call)
-        yield from self._close()
-        yield _call_frame(replace(event, id=event.id or f"call_{event.call}", arguments=""))
-        self._open = ("tool-call-end", event.call)
-        if event.arguments:
-            yield _call_frame(ToolCallDelta(call=event.call, arguments=event.arguments))
+        index = self._calls.get(event.call)
+        if index is None:
+            index = self._call_index(event)
+            yield from self._close()
+            yield _call_start(index, event)
+            self._open = ("tool-call-end", index)
+            if not event.arguments:
+                return
+        yield _frame("tool-call-delta", index, {"tool_calls": {"function": {"arguments": event.arguments}}})
 
     def _end(self, event: End) -> Iterator[_Frame]:
         yield from self._begin_frames()
@@ -412,11 +416,9 @@ class StreamEncoder(StreamWriter):
         yield {"type": "message-end", "delta": delta}
 
 
-def _call_frame(event: ToolCallDelta) -> _Frame:
-    if event.name is None and event.id is None:
-        return _frame("tool-call-delta", event.call, {"tool_calls": {"function": {"arguments": event.arguments}}})
-    call = ToolCall(event.id or "", event.name or "", event.arguments, extra=event.extra)
-    return _frame("tool-call-start", event.call, {"tool_calls": call_object(call)})
+def _call_start(index: int, event: ToolCallDelta) -> _Frame:
+    call = ToolCall(event.id or f"call_{event.call}", event.name or "", "", extra=event.extra)
+    return _frame("tool-call-start", index, {"tool_calls": call_object(call)})
 
 
 def _with_logprob(frame: _Frame, tokens: Sequence[Any]) -> _Frame:
