@@ -38,6 +38,8 @@ def frame_as_it_came(events: Sequence[Event]) -> Any:
     wire = events[0].wire
     if wire is None or len(wire.events) != len(events):
         return None
+    if len(events) == 1:
+        return wire.frame if _untouched(events[0], wire.events[0]) else None
     return wire.frame if all(map(_untouched, events, wire.events)) else None
 
 
@@ -186,6 +188,8 @@ class StreamWriter:
         wire = event.wire
         if wire is None or wire.format != self.format:
             return chain(self._changed(), self.write(event)) if self._held else self.write(event)
+        if not self._held and not wire.more:
+            return self._frame([event])
         if self._held and not wire.events:
             self._held.append(event)
             return iter(()) if wire.more else self._frame(self._held)
@@ -199,7 +203,9 @@ class StreamWriter:
         frame = frame_as_it_came(events)
         if frame is None:
             return self._each(events)
-        return chain(self.passed(events), (self.framed(*frame),))
+        before = self.passed(events)
+        written = self.framed(*frame)
+        return chain(before, (written,)) if before else iter((written,))
 
     def _changed(self) -> Iterator[bytes]:
         """Write the events that are held, of a frame that will not be complete."""
@@ -214,7 +220,7 @@ class StreamWriter:
         """Give the frames for *event* in the canonical way; none, or those for several, where they belong together."""
         raise NotImplementedError
 
-    def passed(self, events: Sequence[Event]) -> Iterable[bytes]:
+    def passed(self, events: Sequence[Event]) -> Sequence[bytes]:
         """Take note of *events*, whose frame goes out as it came, and give what has to go out before it."""
         raise NotImplementedError
 

@@ -228,7 +228,7 @@ class StreamEncoder(StreamWriter):
         """Return a frame as it was read."""
         return sse.encode(data, event=name if name and name.isprintable() else None)
 
-    def passed(self, events: Sequence[Event]) -> Iterable[bytes]:
+    def passed(self, events: Sequence[Event]) -> Sequence[bytes]:
         """Take note of a frame that goes out as it came; before it goes what was changed of earlier ones."""
         last = events[-1]
         if type(last) is TextDelta and self._begun and not self._waiting and growing_key(last) in self._outputs:

@@ -252,7 +252,7 @@ class StreamEncoder(StreamWriter):
         """Return a frame as it was read."""
         return sse.encode(data, event=name if name and name.isprintable() else None)
 
-    def passed(self, events: Sequence[Event]) -> Iterable[bytes]:
+    def passed(self, events: Sequence[Event]) -> Sequence[bytes]:
         """Take note of a frame that goes out as it came; before it goes a start that was changed."""
         first = events[0]
         before = [*self._begin()] if self._changed_start and not isinstance(first, Start) else ()

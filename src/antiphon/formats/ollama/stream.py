@@ -159,7 +159,7 @@ class StreamEncoder(StreamWriter):
         """Return a line as it was read."""
         return ndjson.encode(data)
 
-    def passed(self, events: Sequence[Event]) -> Iterable[bytes]:
+    def passed(self, events: Sequence[Event]) -> Sequence[bytes]:
         """Take note of a line that goes out as it came; before it go calls that were changed."""
         before = [*self._whole_calls(unfinished=True)] if self._calls else ()
         first = events[0]
