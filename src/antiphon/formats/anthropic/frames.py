@@ -1,6 +1,6 @@
 """Anthropic Messages streams, written. A state machine, no I/O.
 
-* Events that came from this format are written as the frames they were; see `anthropic_stream.py`.
+* Events that came from this format are written as the frames they were; see `stream.py`.
 * Of others, blocks are made that follow each other. What a stream interleaves with a tool call waits until that call's
   arguments are whole, since a client may act on the end of a block.
 * Anthropic knows one choice only: events of others than the first are left out.
@@ -11,7 +11,7 @@ Source: anthropic 2.12, `types/raw_*.py`, `_streaming.py` and `lib/streaming/_me
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 from msgspec.structs import replace

@@ -43,28 +43,23 @@ from antiphon.chat.messages import (
     ToolResult,
 )
 from antiphon.formats import json, read
+from antiphon.formats.anthropic.versions import STRICTER, is_refused, is_strict
 from antiphon.formats.kit import MessageWriter
 from antiphon.formats.notes import Notes, call_input, foreign, next_roles
 
 __all__ = [
     "NAME",
     "NOTES",
-    "STRICTER",
     "Writer",
     "decode_block",
     "decode_citation",
     "decode_message",
     "decode_system",
     "encode_citation",
-    "is_refused",
-    "is_strict",
 ]
 
 NAME = "anthropic"
 NOTES = Notes(NAME)
-
-STRICTER = "2026-10-21"
-"""The API version from which on sampling, documents of the assistant and citations of the user are refused."""
 
 _ROLES = ("user", "assistant", "system")
 _SYSTEM = ("system", "developer")
@@ -75,18 +70,6 @@ _TITLES = {"web_search_result_location": "title", "search_result_location": "tit
 _WEB = "web_search_result_location"
 
 _Block: TypeAlias = dict[str, Any]
-
-
-def is_strict(version: str) -> bool:
-    """Whether *version* refuses what `STRICTER` does; names such as `bedrock-2023-05-31` are older ones."""
-    return version[:1].isdigit() and version >= STRICTER
-
-
-def is_refused(message: Message) -> bool:
-    """Whether *message* has a part that versions refuse from `STRICTER` on: a document, or citations of the user."""
-    if message.role == "assistant":
-        return any(isinstance(part, File) for part in message.parts)
-    return message.role == "user" and any(isinstance(part, Text) and part.annotations for part in message.parts)
 
 
 # Reading

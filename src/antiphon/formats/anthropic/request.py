@@ -1,6 +1,6 @@
 """Anthropic Messages requests, both ways. Pure functions, no I/O.
 
-`decode_request` reads a request object, `encode_request` writes one; messages are in `anthropic_message.py`.
+`decode_request` reads a request object, `encode_request` writes one; messages are in `message.py`.
 
 How the neutral fields stand here:
 
@@ -14,13 +14,11 @@ How the neutral fields stand here:
 
 Sources: anthropic 2.12, `types/message_create_params.py` and its neighbours; recorded requests; for the bounds of
 `temperature` and of stop sequences the errors of the API as public repositories quote them (vercel/ai #10308 is one)
-(read 2026-11-22); for the models that take system messages after the head "What's new in Claude 4.8", and the list of
-those after it in the notes of @langchain/anthropic 1.5.13 (read 2026-11-23).
+(read 2026-11-22); see also `versions.py`.
 """
 
 from __future__ import annotations
 
-import re
 from itertools import dropwhile
 from typing import Any
 
@@ -30,18 +28,15 @@ from antiphon.chat.losses import Loss, lost_extra
 from antiphon.chat.messages import Opaque
 from antiphon.chat.requests import ChatRequest, ReasoningOptions, ResponseFormat, Tool, ToolName
 from antiphon.formats import json, read
-from antiphon.formats.anthropic.message import NAME, NOTES, Writer, decode_message, decode_system, is_refused, is_strict
+from antiphon.formats.anthropic.message import NAME, NOTES, Writer, decode_message, decode_system
+from antiphon.formats.anthropic.versions import is_refused, is_strict, takes_inline_system
 from antiphon.formats.kit import Row, Table, approximated, dropped, texts
 from antiphon.formats.notes import foreign
 
-__all__ = ["DEFAULT_MAX_TOKENS", "decode_request", "encode_request", "takes_inline_system"]
+__all__ = ["DEFAULT_MAX_TOKENS", "decode_request", "encode_request"]
 
 DEFAULT_MAX_TOKENS = 4096
 """What every model of the family can give."""
-
-_VERSION = re.compile(r"claude-[a-z]+-(\d{1,2})(?:[-.](\d{1,2}))?(?!\d)")
-"""In a model's name, be there a vendor before it or a date after it; models before Claude 4 have it elsewhere."""
-_INLINE_SINCE = (4, 8)
 
 _SAMPLING = ("temperature", "top_p", "top_k")
 _CHOICES = {"auto": "auto", "any": "required", "none": "none"}
@@ -260,12 +255,6 @@ def _without_sampling(source: dict[str, Any], version: str) -> tuple[dict[str, A
     refused = [key for key in _SAMPLING if source.get(key) is not None]
     losses = [dropped(key, f"From API version {version} on, {key!r} is refused.") for key in refused]
     return {key: value for key, value in source.items() if key not in _SAMPLING}, losses
-
-
-def takes_inline_system(model: str) -> bool:
-    """Whether the name of *model* says that it takes system messages after the head: Claude 4.8 or later."""
-    found = _VERSION.search(model)
-    return found is not None and (int(found[1]), int(found[2] or 0)) >= _INLINE_SINCE
 
 
 def _was_for_inline(request: ChatRequest) -> bool:
