@@ -1,4 +1,4 @@
-"""Anthropic Messages streams, read. A state machine, no I/O. They are written by `anthropic_frames.py`.
+"""Anthropic Messages streams, read. A state machine, no I/O. They are written by `frames.py`.
 
 Rules:
 

@@ -1,7 +1,7 @@
 """AWS Bedrock Converse and ConverseStream, the codec. Pure functions, no I/O.
 
-Messages are in `bedrock_message.py`, requests in `bedrock_request.py`, answers in `bedrock_answer.py`, streams in
-`bedrock_stream.py` (read) and `bedrock_frames.py` (written), the frames themselves in `frames.py`.
+Messages are in `message.py`, requests in `request.py`, answers in `answer.py`, streams in
+`stream.py` (read) and `frames.py` (written), the frames themselves in `frames.py`.
 
 Sources: botocore 1.44, `data/bedrock-runtime/2023-09-30/service-2.json` (read 2026-11-23); recorded exchanges.
 """

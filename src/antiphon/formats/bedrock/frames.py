@@ -1,6 +1,6 @@
 """Bedrock ConverseStream, written. A state machine, no I/O.
 
-* Events that came from this format are written as the frames they were; see `bedrock_stream.py`.
+* Events that came from this format are written as the frames they were; see `stream.py`.
 * Of others, blocks are made. One that is no call ends where the next one begins; a call ends there if its arguments are
   whole, and else with the answer: pieces say which block they belong to.
 * Bedrock knows one choice only: events of others than the first are left out.

@@ -1,6 +1,6 @@
 """Bedrock Converse requests, both ways. Pure functions, no I/O.
 
-`decode_request` reads a request object, `encode_request` writes one; messages are in `bedrock_message.py`. The model,
+`decode_request` reads a request object, `encode_request` writes one; messages are in `message.py`. The model,
 and whether to stream, are in the path, which is the codec's business.
 
 How the neutral fields stand here:

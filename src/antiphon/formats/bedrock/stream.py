@@ -1,4 +1,4 @@
-"""Bedrock ConverseStream, read. A state machine, no I/O. It is written by `bedrock_frames.py`.
+"""Bedrock ConverseStream, read. A state machine, no I/O. It is written by `frames.py`.
 
 Rules:
 

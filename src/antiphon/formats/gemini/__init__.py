@@ -1,7 +1,7 @@
 """Google Gemini, the codec: the Gemini API and Vertex AI. Pure functions, no I/O.
 
-Contents are in `gemini_message.py`, requests in `gemini_request.py`, answers in `gemini_answer.py`, streams in
-`gemini_stream.py` (read) and `gemini_frames.py` (written).
+Contents are in `message.py`, requests in `request.py`, answers in `answer.py`, streams in
+`stream.py` (read) and `frames.py` (written).
 
 Source: google-genai 3.4, `models.py` and `_api_client.py` (read 2026-11-23); recorded exchanges of both hosts.
 """

@@ -1,4 +1,4 @@
-"""Gemini streams, written. A state machine, no I/O. They are read by `gemini_stream.py`.
+"""Gemini streams, written. A state machine, no I/O. They are read by `stream.py`.
 
 * Each frame is an answer with the parts that are new. Events that came from this format are written as the frames they
   were.

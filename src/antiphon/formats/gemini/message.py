@@ -160,7 +160,7 @@ def _decode_call(fields: _Object, path: str, ids: Ids) -> Part:
     given, path = read.required_object(fields, "functionCall", path), f"{path}.functionCall"
     source = named(given)
     if not source or "partialArgs" in source or "willContinue" in source:
-        return Opaque(NAME, {**fields, "functionCall": source})  # a piece of one: `gemini_stream` puts them together
+        return Opaque(NAME, {**fields, "functionCall": source})  # a piece of one: `stream.py` puts them together
     name = read.required_text(source, "name", path)
     return ToolCall(
         read.text(source, "id", path) or ids.call(name),

@@ -1,6 +1,6 @@
 """Gemini requests, both ways. Pure functions, no I/O.
 
-`decode_request` reads a request object, `encode_request` writes one; contents are in `gemini_message.py`.
+`decode_request` reads a request object, `encode_request` writes one; contents are in `message.py`.
 
 How the neutral fields stand here:
 

@@ -1,4 +1,4 @@
-"""Gemini streams, read. A state machine, no I/O. They are written by `gemini_frames.py`.
+"""Gemini streams, read. A state machine, no I/O. They are written by `frames.py`.
 
 Rules:
 

@@ -1,7 +1,7 @@
 """Ollama's own API (`/api/chat`), the codec. Pure functions, no I/O.
 
-Messages are in `ollama_message.py`, requests in `ollama_request.py`, answers in `ollama_answer.py`, streams in
-`ollama_stream.py`.
+Messages are in `message.py`, requests in `request.py`, answers in `answer.py`, streams in
+`stream.py`.
 
 Sources, read 2026-11-23: ollama 0.6.3, wire-formats.md, 4.5.
 """

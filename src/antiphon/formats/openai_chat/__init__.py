@@ -1,7 +1,7 @@
 """OpenAI Chat Completions, the codec. Pure functions, no I/O.
 
-Requests are in `openai_request.py`, answers in `openai_answer.py`, streams in `openai_stream.py`; what requests and
-answers share, messages, in `openai_message.py`.
+Requests are in `request.py`, answers in `answer.py`, streams in `stream.py`; what requests and
+answers share, messages, in `message.py`.
 
 Source: openai 3.54 (read 2026-11-22), recorded exchanges.
 """

@@ -1,6 +1,6 @@
 """OpenAI Chat Completions requests, both ways. Pure functions, no I/O.
 
-`decode_request` reads a request object, `encode_request` writes one; their messages are in `openai_message.py`.
+`decode_request` reads a request object, `encode_request` writes one; their messages are in `message.py`.
 
 Source: openai 3.54, `types/chat/completion_create_params.py` and its neighbours, and recorded requests
 (read 2026-11-22).

@@ -1,7 +1,7 @@
 """OpenAI Responses, the codec. Pure functions, no I/O.
 
-Items are in `responses_message.py`, requests in `responses_request.py`, answers in `responses_answer.py`, streams in
-`responses_stream.py` (read) and `responses_frames.py` (written).
+Items are in `message.py`, requests in `request.py`, answers in `answer.py`, streams in
+`stream.py` (read) and `frames.py` (written).
 
 Source: openai 3.54, recorded exchanges (read 2026-11-23).
 """

@@ -1,6 +1,6 @@
 """OpenAI Responses streams, written. A state machine, no I/O.
 
-* Events that came from this format are written as the frames they were; see `responses_stream.py`. Where somebody ended
+* Events that came from this format are written as the frames they were; see `stream.py`. Where somebody ended
   the answer before its own last frame, that frame is made of what was told.
 * Of others, items are made: a message for each text, a reasoning, a call. A text ends where the next part begins;
   calls, pieces of which may alternate, all end at the end.

@@ -1,6 +1,6 @@
 """OpenAI Responses requests, both ways. Pure functions, no I/O.
 
-`decode_request` reads a request object, `encode_request` writes one; items are in `responses_message.py`.
+`decode_request` reads a request object, `encode_request` writes one; items are in `message.py`.
 
 How the neutral fields stand here:
 

@@ -1,4 +1,4 @@
-"""OpenAI Responses streams, read. A state machine, no I/O. They are written by `responses_frames.py`.
+"""OpenAI Responses streams, read. A state machine, no I/O. They are written by `frames.py`.
 
 Rules:
 
