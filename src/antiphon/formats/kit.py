@@ -201,6 +201,8 @@ class Table:
 def stop_texts(source: Object, key: str, path: str) -> tuple[str, ...] | None:
     """Read one text or several: `"END"`, `["END", "STOP"]`."""
     given = source.get(key)
+    if given is not None and not isinstance(given, str) and not json.is_array(given):
+        read.fault(f"{path}.{key}", "a string or an array of strings", given)
     return (given,) if isinstance(given, str) else texts(source, key, path)
 
 
