@@ -48,7 +48,7 @@ def served() -> LocalModel:
 async def test_fields_of_llama_cpp_do_not_reach_it(field: str, puppet: Puppet) -> None:
     """A field that is not known is left out and reported; with `strict` it is an error."""
     source = {"model": "", "messages": [{"role": "user", "content": "x"}], field: [1], "max_tokens": 8}
-    request = decode_request({**source, "temperature": 0}, exact=True)
+    request = decode_request({**source, "temperature": 0}, keep=True)
     call = Call()
     await ask(served(), request, call)
     assert puppet.bodies[0].keys() == SENT
@@ -69,7 +69,7 @@ async def test_fields_inside_do_not_reach_it(puppet: Puppet) -> None:
         "tool_choice": {"type": "bad"},
     }
     call = Call()
-    await ask(served(), decode_request(source, exact=True), call)
+    await ask(served(), decode_request(source, keep=True), call)
     assert "bad" not in str(puppet.bodies[0])
     assert "schema" not in str(puppet.bodies[0])
     assert len(call.losses) == 7
@@ -84,7 +84,7 @@ async def test_known_fields_reach_it(puppet: Puppet) -> None:
     }  # fmt: skip
     source = {"model": "", "messages": [{"role": "user", "content": "x"}], **fields}
     call = Call(strict=True)
-    await ask(served(), decode_request(source, exact=True), call)
+    await ask(served(), decode_request(source, keep=True), call)
     assert {key: puppet.bodies[0][key] for key in fields} == fields
     assert call.losses == []
 
@@ -104,7 +104,7 @@ async def test_values_have_bounds(field: str, value: Any, puppet: Puppet) -> Non
     """A value beyond its bounds is an error that names the field, and llama.cpp is not asked."""
     source = {"model": "", "messages": [{"role": "user", "content": "x"}], field: value}
     with pytest.raises(BadRequestError, match=field) as caught:
-        await ask(served(), decode_request(source, exact=True))
+        await ask(served(), decode_request(source, keep=True))
     assert (caught.value.status, puppet.asked) == (400, [])
 
 

@@ -36,7 +36,7 @@ def test_inexact(source: dict[str, Any]) -> None:
         usage=None if exact.usage is None else msgspec.structs.replace(exact.usage, form=None),
         choices=tuple(msgspec.structs.replace(choice, form=None) for choice in exact.choices),
     )
-    assert plain == decode_completion(source, exact=False)
+    assert plain == decode_completion(source, keep=False)
     found = laws.decoded(OpenAIChat(exact=False), REQUEST, [json.encode({**source, "error": None})], laws.JSON)
     assert plain.choices == fold(found).choices
 

@@ -10,6 +10,7 @@ from hypothesis import given
 
 from antiphon.chat.messages import Audio, File, Image, Message, Opaque, Reasoning, Refusal, Text, ToolCall, ToolResult
 from antiphon.chat.requests import ChatRequest, ReasoningOptions, ResponseFormat, Tool, ToolName
+from antiphon.formats import json
 from antiphon.formats.openai_chat import OpenAIChat
 from antiphon.formats.openai_chat.message import NAME
 from antiphon.formats.openai_chat.request import decode_request, encode_request
@@ -21,7 +22,7 @@ CODEC = OpenAIChat()
 @given(openai_shapes.WIRE_REQUESTS)
 def test_inexact(source: dict[str, Any]) -> None:
     """Who does not ask for how a request was written gets the same request, but for that."""
-    assert decode_request(source).but(form=None) == decode_request(source, exact=False)
+    assert decode_request(source) == decode_request(source, keep=False)
 
 
 # Reading
@@ -97,14 +98,15 @@ def test_fields() -> None:
 def test_null_is_not_set() -> None:
     """An explicit null reads as absent, and still goes out as null."""
     request = user_request(temperature=None, tools=None, tool_choice=None, stop=None, stream=None, response_format=None)
-    assert request.but(form=None) == ChatRequest("m", (Message.user("Hi"),))
+    assert request == ChatRequest("m", (Message.user("Hi"),))
+    assert json.decode(OpenAIChat().encode_request(request).body)["temperature"] is None
 
 
-def test_what_is_only_form_is_only_form() -> None:
-    """`form` says how known fields were written and no more: without it the request means the same."""
+def test_other_spellings_mean_the_same() -> None:
+    """How known fields were written is no part of what a request means."""
     plain, odd = user_request(max_tokens=5, stop=["a"]), user_request(max_completion_tokens=5, stop="a", seed=None)
-    assert plain == odd.but(form=None)
-    assert plain.form is None
+    assert plain == odd
+    assert encode_request(plain) != encode_request(odd)
 
 
 @pytest.mark.parametrize(
@@ -294,5 +296,59 @@ def test_nothing_given_is_changed() -> None:
     before = copy.deepcopy(source)
     request = decode_request(source)
     written, _ = encode_request(request)
-    written["messages"][0]["tool_calls"][0]["function"]["x"] = 2
+    written["messages"], written["stop"] = [], None
     assert before == source == encode_request(request)[0]
+
+
+def test_what_a_host_refuses_is_left_out_of_a_copy() -> None:
+    """A codec that changes what a host would refuse leaves the request as it was, to be sent to another host."""
+    call = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    file = {"type": "file", "file": {"file_data": "https://example.org/a.pdf"}}
+    source = {
+        "model": "m",
+        "seed": 7,
+        "max_tokens": 5,
+        "tool_choice": "required",
+        "messages": [
+            {"role": "developer", "content": "Be brief."},
+            {"role": "user", "content": [{"type": "text", "text": "Read."}, file]},
+            {"role": "assistant", "content": None, "reasoning_content": "hm", "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": "call_1", "content": "done"},
+        ],
+    }
+    strange = OpenAIChat(
+        max_tokens_field="max_completion_tokens",
+        reasoning_field="thinking",
+        seed_field="random_seed",
+        short_call_ids=True,
+        file_urls=False,
+        developer_role=False,
+        unsupported=("n",),
+        thinking_models=("m",),
+    )
+    request = decode_request(copy.deepcopy(source))
+    written = json.decode(strange.encode_request(request).body)
+    assert [message["role"] for message in written["messages"]] == ["system", "user", "assistant", "tool"]
+    assert written["messages"][1]["content"] == [{"type": "text", "text": "Read."}]
+    assert written["messages"][2]["tool_calls"][0]["id"] == written["messages"][3]["tool_call_id"] != "call_1"
+    assert (written["random_seed"], written["max_completion_tokens"], written["tool_choice"]) == (7, 5, "auto")
+    assert json.decode(OpenAIChat().encode_request(request).body) == source
+
+
+def test_settings_stay_as_they_came_where_messages_are_changed() -> None:
+    """A request with other messages, tools or another model has its settings as they came, and so each message."""
+    tool = {"type": "function", "function": {"name": "f", "parameters": None}}
+    empty = {"role": "user", "content": [{"type": "text", "text": "Hi"}], "name": None}
+    source = {"model": "m", "stop": "a", "seed": None, "tools": [tool], "messages": [empty]}
+    request = decode_request(source)
+    changed = request.but(
+        model="n", messages=(Message.system("S"), *request.messages), tools=request.tools, stream=True
+    )
+    system = {"role": "system", "content": "S"}
+    assert encode_request(changed)[0] == {**source, "model": "n", "messages": [system, empty], "stream": True}
+    more = request.but(tools=(*(request.tools or ()), Tool("g")), include_usage=True)
+    written = encode_request(more)[0]
+    assert written["tools"] == [tool, {"type": "function", "function": {"name": "g"}}]
+    assert (written["stream_options"], written["seed"], written["stop"]) == ({"include_usage": True}, None, "a")
+    assert "tools" not in encode_request(request.but(tools=None))[0]
+    assert encode_request(request.but(temperature=1))[0]["stop"] == ["a"]

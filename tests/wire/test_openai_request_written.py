@@ -81,7 +81,7 @@ def test_changes_are_kept() -> None:
     """What is changed after reading goes out as changed, also where it had been written in another way."""
     request = decode_request(with_field(stop="a", max_completion_tokens=5, temperature=None))
     changed = request.but(stop=("b",), max_tokens=9, temperature=0.5)
-    assert with_field(stop=["b"], max_tokens=9, temperature=0.5) == encode_request(changed)[0]
+    assert with_field(stop=["b"], max_completion_tokens=9, temperature=0.5) == encode_request(changed)[0]
 
 
 def test_a_stream_of_a_request_that_said_no() -> None:

@@ -123,9 +123,9 @@ def chat_request(
     more: Mapping[str, Any] = plain(params.get("extra_body") or {}, "$.extra_body")
     if format != NAME:
         source = {"model": model, "messages": listed, **given, "stream": stream}
-        request = in_words_of(format, decode_request(source, exact=False), source)
+        request = in_words_of(format, decode_request(source, keep=False), source)
         return request.but(extra={**(request.extra or {}), format: dict(more)}) if more else request
-    request = decode_request({"model": model, "messages": listed, **given, **more, "stream": stream}, exact=False)
+    request = decode_request({"model": model, "messages": listed, **given, **more, "stream": stream}, whole=False)
     nulls = {key: None for key, value in more.items() if value is None and key != "stream"}
     if not nulls:
         return request

@@ -16,6 +16,7 @@ import base64
 import mimetypes
 import os
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from importlib import import_module
 from typing import Any, Literal, Self, TypeAlias
 
@@ -294,9 +295,8 @@ class Message(Node, frozen=True):
         What Chat Completions cannot say is left out, such as signatures of thoughts and blocks of other formats.
         """
         # Their writer stands on this module, which therefore asks for it by its name.
-        written: list[dict[str, Any]] = import_module("antiphon.formats.openai_chat.message").encode_message(
-            self, "$", []
-        )
+        writer = import_module("antiphon.formats.openai_chat.message").Writer()
+        written: list[dict[str, Any]] = deepcopy(writer.messages(self, "$"))
         return written
 
     def to_dict(self) -> dict[str, Any]:

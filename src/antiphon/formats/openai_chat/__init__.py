@@ -43,10 +43,10 @@ __all__ = ["OpenAIChat"]
 _ERROR_FIELDS = ("code", "type", "param")
 
 
-def _answer(source: dict[str, Any], *, exact: bool) -> Completion:
+def _answer(source: dict[str, Any], *, keep: bool) -> Completion:
     if (fault := fault_of(source)) is not None:
-        raise with_received(error_inside(fault), partial(decode_completion, source, exact=exact))
-    completion = decode_completion(source, exact=exact)
+        raise with_received(error_inside(fault), partial(decode_completion, source, keep=keep))
+    completion = decode_completion(source, keep=keep)
     if not completion.choices:
         raise StreamError("The provider answered 200 without a single choice.", body=source)
     return completion
@@ -177,15 +177,23 @@ class OpenAIChat(msgspec.Struct, frozen=True, kw_only=True):
             losses.append(Loss("approximated", "$.tool_choice", reason))
         if "seed" in source and self.seed_field != "seed":
             source[self.seed_field] = source.pop("seed")
-        for number, message in enumerate(source["messages"]):
-            if message["role"] == "developer" and not self.developer_role:
-                message["role"] = "system"
-            if self.reasoning_field != "reasoning_content" and "reasoning_content" in message:
-                self._suit_thoughts(message, request, number, losses)
-            if self.short_call_ids:
-                _shorten_call_ids(message)
-            if not self.file_urls and json.is_array(message.get("content")):
-                _drop_file_urls(message, request, number, losses)
+        by_the_book = self.developer_role and self.file_urls and not self.short_call_ids
+        if not by_the_book or self.reasoning_field != "reasoning_content":
+            messages = enumerate(source["messages"])
+            source["messages"] = [self._suited(message, request, number, losses) for number, message in messages]
+
+    def _suited(self, message: dict[str, Any], request: ChatRequest, number: int, losses: list[Loss]) -> dict[str, Any]:
+        """Return *message*, the one of that *number* that was written, without what the provider would refuse."""
+        message = {**message}
+        if message["role"] == "developer" and not self.developer_role:
+            message["role"] = "system"
+        if self.reasoning_field != "reasoning_content" and "reasoning_content" in message:
+            self._suit_thoughts(message, request, number, losses)
+        if self.short_call_ids:
+            _shorten_call_ids(message)
+        if not self.file_urls and json.is_array(message.get("content")):
+            _drop_file_urls(message, request, number, losses)
+        return message
 
     def _thinks(self, source: dict[str, Any]) -> bool:
         """Whether the model will think before it answers: as the request says, else as such models do."""
@@ -220,7 +228,7 @@ class OpenAIChat(msgspec.Struct, frozen=True, kw_only=True):
         labelled_stream = kind == "text/event-stream" or (request.stream and kind != "application/json")
         stream = StreamDecoder(choices=request.n or 1, exact=self.exact)
         return SniffingDecoder(
-            stream, WholeAnswerDecoder(partial(_answer, exact=self.exact)), labelled_stream=labelled_stream
+            stream, WholeAnswerDecoder(partial(_answer, keep=self.exact)), labelled_stream=labelled_stream
         )
 
     def decode_error(self, status: int, headers: Headers, body: bytes) -> APIError:

@@ -11,19 +11,20 @@ from typing import Any, cast
 import msgspec
 
 from antiphon.chat.answers import Choice, Completion, choice_to_dict, usage_to_dict
+from antiphon.chat.kept import as_it_came
+from antiphon.chat.kept import keep as keeping
 from antiphon.chat.messages import FinishReason, Message, Refusal, Text, ToolCall
 from antiphon.chat.usage import Usage
 from antiphon.errors import APIError, StreamError
-from antiphon.formats import json, patch, read
+from antiphon.formats import json, read
 from antiphon.formats.openai_chat.message import (
+    NAME,
+    Writer,
     decode_message,
-    encode_message,
     extra_of,
     fresh_call_id,
     own_extra,
-    own_form,
     unknown,
-    with_form,
 )
 from antiphon.formats.status import RETRYABLE, excerpt, words
 from antiphon.formats.times import unix_seconds
@@ -75,8 +76,11 @@ def finish_reason(native: Any, *, called: bool) -> tuple[FinishReason, str | Non
     return reason, native if native != reason and isinstance(native, str) else None
 
 
-def decode_usage(source: dict[str, Any], *, exact: bool = True) -> Usage:
-    """Read a `usage` object into disjoint buckets; *exact* as for `decode_completion`.
+def decode_usage(source: dict[str, Any], *, keep: bool = True) -> Usage:
+    """Read a `usage` object into disjoint buckets; with *keep* it can be written as it came.
+
+        {"prompt_tokens": 12, "completion_tokens": 30, "total_tokens": 42,
+         "prompt_tokens_details": {"cached_tokens": 8}}
 
     Providers put the cached tokens in four places; xAI leaves reasoning out of `completion_tokens` but not of
     the total. No bucket is less than nothing, or more than what it is a part of, whatever a server says.
@@ -107,17 +111,13 @@ def decode_usage(source: dict[str, Any], *, exact: bool = True) -> Usage:
         cost=_amount(source, "cost"),
         extra=unknown(source, _USAGE),
     )
-    return with_form(usage, _encode_buckets(usage), source) if exact else usage
+    return keeping(usage, NAME, source) if keep else usage
 
 
 def encode_usage(usage: Usage) -> dict[str, Any]:
     """Write a `usage` object."""
-    result: dict[str, Any] = patch.apply(_encode_buckets(usage), own_form(usage))
-    return result
-
-
-def _encode_buckets(usage: Usage) -> dict[str, Any]:
-    return json.merged(usage_to_dict(usage), own_extra(usage))
+    source: dict[str, Any] | None = as_it_came(usage, NAME)
+    return json.merged(usage_to_dict(usage), own_extra(usage)) if source is None else source
 
 
 def _count(source: dict[str, Any], key: str) -> int | None:
@@ -141,10 +141,14 @@ def _inner(source: dict[str, Any], key: str) -> dict[str, Any]:
     return value if json.is_object(value) else {}
 
 
-def decode_completion(source: dict[str, Any], *, exact: bool = True) -> Completion:
-    """Read a whole answer.
+def decode_completion(source: dict[str, Any], *, keep: bool = True) -> Completion:
+    """Read a whole answer; with *keep* it and its usage can be written as they came.
 
-    With *exact* it remembers how it was written besides its messages, so that it can be written again to the letter.
+    Messages of more than a text always can, since they go back to the provider, as tool calls with their thoughts do.
+
+        {"id": "chatcmpl-1", "object": "chat.completion", "created": 1764000000, "model": "gpt-5.6",
+         "choices": [{"index": 0, "message": {"role": "assistant", "content": "Hi."}, "finish_reason": "stop"}],
+         "usage": {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}}
 
     Raises:
         BadRequestError: With `param` the path of a value of the wrong type; the caller names the provider's fault.
@@ -159,36 +163,35 @@ def decode_completion(source: dict[str, Any], *, exact: bool = True) -> Completi
         numbers = [*range(len(choices))]
     completion = Completion(
         choices=tuple(
-            _decode_choice(item, f"$.choices[{place}]", cast(int, numbers[place]), id, exact=exact)
+            _decode_choice(item, f"$.choices[{place}]", cast(int, numbers[place]), id, keep=keep)
             for place, item in enumerate(choices)
         ),
         id=id,
         model=json.text(source.get("model")) or "",
         created=unix_seconds(source.get("created")),
-        usage=decode_usage(usage, exact=exact) if usage else None,
+        usage=decode_usage(usage, keep=keep) if usage else None,
         extra=unknown(source, _TOP),
     )
-    if not exact:
-        return completion
-    return with_form(completion, _encode_top(completion), {k: v for k, v in source.items() if k != "choices"})
+    return keeping(completion, NAME, source) if keep else completion
 
 
-def _decode_choice(source: Any, path: str, index: int, answer: str, *, exact: bool) -> Choice:
+def _decode_choice(source: Any, path: str, index: int, answer: str, *, keep: bool) -> Choice:
     if not json.is_object(source):
         read.fault(path, "an object", source)
-    message = read.required_object(source, "message", path)
-    if message.get("role") is None:
-        message = {**message, "role": "assistant"}
-    decoded = decode_message(message, f"{path}.message", call_ids=fresh_call_id(answer, index), exact=exact)
+    given = read.required_object(source, "message", path)
+    if given.get("role") is None:
+        given = {**given, "role": "assistant"}
+    message = decode_message(given, f"{path}.message", call_ids=fresh_call_id(answer, index), keep=False)
     rest = {key: value for key, value in source.items() if key not in _CHOICE}
     if json.is_object(logprobs := rest.pop("logprobs", None)):
-        decoded, beside = _with_logprobs(decoded, logprobs)
+        message, beside = _with_logprobs(message, logprobs)
         if beside:
             rest["logprobs"] = beside
-    called = any(isinstance(part, ToolCall) for part in decoded.parts)
+    called = any(isinstance(part, ToolCall) for part in message.parts)
     reason, native = finish_reason(source.get("finish_reason"), called=called)
-    choice = Choice(index, decoded, reason, native, extra_of(rest))
-    return with_form(choice, _encode_choice(choice), source) if exact else choice
+    if keep or len(message.parts) > 1 or called:
+        message = keeping(message, NAME, given)
+    return Choice(index, message, reason, native, extra_of(rest))
 
 
 def _with_logprobs(message: Message, logprobs: dict[str, Any]) -> tuple[Message, dict[str, Any]]:
@@ -207,9 +210,9 @@ def _with_logprobs(message: Message, logprobs: dict[str, Any]) -> tuple[Message,
 
 def encode_completion(completion: Completion) -> dict[str, Any]:
     """Write a whole answer."""
-    result: dict[str, Any] = patch.apply(_encode_top(completion), own_form(completion))
-    result["choices"] = [_encode_choice(choice) for choice in completion.choices]
-    return result
+    if (source := as_it_came(completion, NAME)) is not None:
+        return cast(dict[str, Any], source)
+    return {**_encode_top(completion), "choices": [_encode_choice(choice) for choice in completion.choices]}
 
 
 def _encode_top(completion: Completion) -> dict[str, Any]:
@@ -227,8 +230,8 @@ def _encode_top(completion: Completion) -> dict[str, Any]:
 def _encode_choice(choice: Choice) -> dict[str, Any]:
     result = choice_to_dict(choice)
     result.pop("native_finish_reason", None)
-    result["message"] = encode_message(choice.message, "$", [])[0]
-    return cast(dict[str, Any], patch.apply(json.merged(result, own_extra(choice)), own_form(choice)))
+    result["message"] = Writer().one(choice.message, "$")
+    return json.merged(result, own_extra(choice))
 
 
 def fault_of(source: dict[str, Any]) -> Any:

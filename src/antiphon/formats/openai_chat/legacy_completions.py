@@ -92,7 +92,7 @@ def _decode(source: dict[str, Any]) -> ChatRequest:
     text = _prompt(source.get("prompt"))
     _refuse(source)
     chat = {key: value for key, value in source.items() if key not in _OWN and key not in _CHATS}
-    request = decode_request({**chat, "messages": [Message.user(text)]}, exact=False)
+    request = decode_request({**chat, "messages": [Message.user(text)]}, keep=False)
     if (alternatives := read.integer(source, "logprobs", "$")) is not None:
         request = request.but(logprobs=True, top_logprobs=alternatives)
     return request if request.max_tokens is not None else request.but(max_tokens=MAX_TOKENS)

@@ -1,7 +1,7 @@
 """OpenAI Chat Completions messages, both ways, for requests and answers. Pure functions, no I/O.
 
-`decode_message` reads a message object and `encode_message` writes one. Fields that are not part of the neutral
-vocabulary stand in `extra["openai-chat"]`, nested as they were; other ways of writing what is, in `form`.
+`decode_message` reads a message object, `Writer` writes one. Fields that are not part of the neutral vocabulary stand
+in `extra["openai-chat"]`, nested as they were.
 
 Source: openai 3.54, `types/chat/chat_completion_*_param.py` and `chat_completion_message.py`, and recorded exchanges
 (read 2026-11-22).
@@ -9,13 +9,13 @@ Source: openai 3.54, `types/chat/chat_completion_*_param.py` and `chat_completio
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, TypeAlias, cast
+from typing import Any, cast
 
 import msgspec
 
 from antiphon.chat.answers import annotation_to_dict, assistant_to_dict, call_to_dict
-from antiphon.chat.losses import Loss, lost_extra
+from antiphon.chat.kept import keep as keeping
+from antiphon.chat.losses import lost_extra
 from antiphon.chat.messages import (
     Annotation,
     Audio,
@@ -30,29 +30,27 @@ from antiphon.chat.messages import (
     ToolCall,
     ToolResult,
 )
-from antiphon.formats import json, patch, read
-from antiphon.formats.notes import Notes, foreign
+from antiphon.formats import json, read
+from antiphon.formats.kit import MessageWriter
+from antiphon.formats.notes import Notes, Placed, foreign
 
 __all__ = [
     "NAME",
+    "NOTES",
+    "Writer",
     "decode_annotations",
     "decode_arguments",
     "decode_audio",
     "decode_message",
-    "decode_messages",
     "decode_part",
     "encode_annotation",
-    "encode_message",
-    "encode_messages",
     "extra_of",
     "fresh_call_id",
     "old_call",
     "other_thoughts",
     "own_extra",
-    "own_form",
     "reasoning_field",
     "unknown",
-    "with_form",
 ]
 
 NAME = "openai-chat"
@@ -68,29 +66,25 @@ _BESIDE: dict[type, int] = {Reasoning: 0, Refusal: 2, Audio: 3, ToolCall: 4}
 _AUDIO_FORMATS = {"mpeg": "mp3", "x-wav": "wav", "wave": "wav", "vnd.wave": "wav"}
 """OpenAI's name of a sound's format, where it is not the second half of the media type."""
 
-_NOTES = Notes(NAME)
-unknown = _NOTES.unknown
-extra_of = _NOTES.extra_of
-own_extra = _NOTES.own_extra
-own_form = _NOTES.own_form
-with_form = _NOTES.with_form
+NOTES = Notes(NAME)
+unknown = NOTES.unknown
+extra_of = NOTES.extra_of
+own_extra = NOTES.own_extra
 
 
 # Reading
 
 
-def decode_messages(source: list[Any] | None) -> tuple[Message, ...]:
-    """Read the `messages` array of a request."""
-    if source is None:
-        read.fault("$.messages", "an array")
-    return tuple(decode_message(item, f"$.messages[{place}]") for place, item in enumerate(source))
+def decode_message(source: Any, path: str, *, call_ids: str = "", keep: bool = True) -> Message:
+    """Read one message object, of a request or of an answer; with *keep* it can be written as it came.
 
+        {"role": "user", "content": [{"type": "text", "text": "Look:"}, {"type": "image_url", "image_url": {…}}]}
+        {"role": "assistant", "content": null, "tool_calls": [{"id": "call_1", "type": "function", "function": {…}}]}
 
-def decode_message(source: Any, path: str, *, call_ids: str = "", exact: bool = True) -> Message:
-    """Read one message object, of a request or of an answer; a `Message` is given back as it is.
+    *call_ids* begins the ids of tool calls that have none. A `Message` is given back as it is.
 
-    *call_ids* begins the ids of tool calls that have none. Unless *exact*, a message that says nothing but a text does
-    not remember which empty fields it was written with.
+    Raises:
+        BadRequestError: With `param` the path of the fault.
     """
     if isinstance(source, Message):
         return source
@@ -99,7 +93,7 @@ def decode_message(source: Any, path: str, *, call_ids: str = "", exact: bool = 
     role = read.required_text(source, "role", path)
     if len(source) == 2 and role != "tool" and type(text := source.get("content")) is str:
         return Message(role, (Text(text),))  # nearly every message; written again it is the same
-    if not exact and role == "assistant" and type(text := source.get("content")) is str:
+    if not keep and role == "assistant" and type(text := source.get("content")) is str:
         if all(key in _TEXT_ALONE or (key in _ASSISTANT and not value) for key, value in source.items()):
             return Message(role, (Text(text),))  # nearly every answer
     if role != "assistant" and source.get("content") is None:
@@ -115,7 +109,7 @@ def decode_message(source: Any, path: str, *, call_ids: str = "", exact: bool = 
         if source.get("function_call") is not None and (old_call(source) or {}).get("name") is None:
             del known["function_call"]
     message = Message(role, parts, read.text(source, "name", path), extra=unknown(source, known))
-    return with_form(message, encode_message(message, path, [])[0], source)
+    return keeping(message, NAME, source) if keep else message
 
 
 def _assistant_parts(source: dict[str, Any], content: tuple[Part, ...], path: str, call_ids: str) -> tuple[Part, ...]:
@@ -326,142 +320,135 @@ def _located(url: str) -> dict[str, Any]:
 # Writing
 
 
-def encode_messages(messages: tuple[Message, ...], losses: list[Loss]) -> list[dict[str, Any]]:
-    """Write the `messages` array, adding to *losses* what could not be expressed."""
-    result: list[dict[str, Any]] = []
-    for place, message in enumerate(messages):
+class Writer(MessageWriter):
+    """Writes messages and keeps a list of what of them could not be expressed."""
+
+    title = "Chat Completions"
+    notes = NOTES
+
+    def all(self, messages: tuple[Message, ...]) -> list[dict[str, Any]]:
+        """Write the `messages` array."""
+        return [
+            item for place, message in enumerate(messages) for item in self.messages(message, f"$.messages[{place}]")
+        ]
+
+    def written(self, message: Message, path: str) -> list[dict[str, Any]]:
+        """Write one message; tool results that share it with others become messages of their own, before the rest."""
         if (text := _only_text(message)) is not None:
-            result.append({"role": message.role, "content": text})
+            return [{"role": message.role, "content": text}]
+        self.losses += lost_extra(message, path, keep=(NAME,))
+        results: list[dict[str, Any]] = []
+        rest: list[Placed] = []
+        for place, part in enumerate(message.parts):
+            if isinstance(part, ToolResult):
+                results.append(self._result(part, f"{path}.parts[{place}]"))
+            else:
+                rest.append((f"{path}.parts[{place}]", part))
+        if not results:
+            return [_finished(message, self._own(message, rest))]
+        if not rest and len(results) == 1 and message.role == "tool":
+            return [_finished(message, results[0])]
+        if rest:
+            role = "user" if message.role == "tool" else message.role
+            apart = msgspec.structs.replace(message, role=role, parts=tuple(part for _, part in rest), kept=None)
+            results.append(_finished(apart, self._own(apart, rest)))
+        return results
+
+    def _result(self, result: ToolResult, path: str) -> dict[str, Any]:
+        self.losses += lost_extra(result, path, keep=())
+        if result.is_error:
+            self.drop(f"{path}.is_error", "Chat Completions cannot say whether a tool failed; its text still does.")
+        content: list[Placed] = [(f"{path}.content[{place}]", part) for place, part in enumerate(result.content)]
+        return {"role": "tool", "tool_call_id": result.call_id, "content": self._content(content)}
+
+    def _own(self, message: Message, parts: list[Placed]) -> dict[str, Any]:
+        """Write *message*, whose *parts* these are, without tool results."""
+        if message.role != "assistant":
+            return {"role": message.role, "content": self._content(parts)}
+        result = assistant_to_dict(message)
+        if (calls := message.tool_calls) is not None:
+            result["tool_calls"] = [json.merged(call_to_dict(call), own_extra(call)) for call in calls]
+        if (annotations := message.annotations) is not None:
+            result["annotations"] = [encode_annotation(annotation) for annotation in annotations]
+            for path, part in parts:
+                if isinstance(part, Text):
+                    self._sources(part, path)
+        if (audio := message.audio) is not None:
+            result["audio"] = json.merged(result["audio"], own_extra(audio))
+        if inside := [placed for placed in parts if type(placed[1]) not in _BESIDE]:
+            result["content"] = self._content(inside)
+        self._beside(parts)
+        return result
+
+    def _sources(self, text: Text, path: str) -> None:
+        for place, annotation in enumerate(text.annotations):
+            self.losses += lost_extra(annotation, f"{path}.annotations[{place}]", keep=(NAME,))
+
+    def _beside(self, parts: list[Placed]) -> None:
+        """Note what an assistant's message loses of the parts beside its content, and of the order of all."""
+        for path, part in parts:
+            if isinstance(part, Reasoning) and part.signature is not None:
+                self.drop(f"{path}.signature", "Chat Completions has no field for a reasoning signature.")
+            if type(part) in _BESIDE:
+                self.losses += lost_extra(part, path, keep=() if isinstance(part, Reasoning | Refusal) else (NAME,))
+        ranks = [_BESIDE.get(type(part), 1) for _, part in parts]
+        if ranks != sorted(ranks):
+            self.approximate(
+                parts[0][0].rpartition("[")[0],
+                "Chat Completions keeps thoughts, content and tool calls apart, "
+                "so their order among each other is lost.",
+            )
+
+    def _content(self, parts: list[Placed]) -> str | list[Any]:
+        if len(parts) == 1 and isinstance(text := parts[0][1], Text) and not own_extra(text):
+            self.losses += lost_extra(text, parts[0][0], keep=(NAME,))
+            return text.text
+        result: list[Any] = []
+        for path, part in parts:
+            self.losses += lost_extra(part, path, keep=(NAME,))
+            written = self._part(part, path)
+            if written is not None:
+                result.append(written)
+        return result or ""
+
+    def _part(self, part: Part, path: str) -> Any:
+        if isinstance(part, Text):
+            result: dict[str, Any] | None = {"type": "text", "text": part.text}
+        elif isinstance(part, Refusal):
+            result = {"type": "refusal", "refusal": part.text}
+        elif isinstance(part, Opaque):
+            if part.format == NAME:
+                return part.data
+            self.losses.append(foreign(path, part))
+            return None
         else:
-            result += encode_message(message, f"$.messages[{place}]", losses)
-    return result
+            result = _encode_media(part)
+            if result is not None and isinstance(part, File) and part.data is part.url is None and part.media_type:
+                self.drop(f"{path}.media_type", "Chat Completions has no place for the media type of an uploaded file.")
+        if result is None:
+            kind = type(part).__name__
+            self.drop(path, f"Chat Completions has no place for this {kind} in a message's content.")
+            return None
+        return json.merged(result, own_extra(part))
 
 
 def _only_text(message: Message) -> str | None:
-    """Return the text of a message that says nothing else, as nearly all do: there is nothing to lose or to restore."""
+    """Return the text of a message that says nothing else, as nearly all do: there is nothing to lose."""
     if len(message.parts) != 1 or type(part := message.parts[0]) is not Text or message.role == "tool":
         return None
-    beside = message.name or message.extra or message.form or part.extra or part.annotations or part.logprobs
+    beside = message.name or message.extra or part.extra or part.annotations or part.logprobs
     return part.text if beside is None or beside == () else None
-
-
-def encode_message(message: Message, path: str, losses: list[Loss]) -> list[dict[str, Any]]:
-    """Write one message; tool results that share it with others become messages of their own, before the rest."""
-    losses += lost_extra(message, path, keep=(NAME,))
-    results: list[dict[str, Any]] = []
-    rest: list[_Placed] = []
-    for place, part in enumerate(message.parts):
-        if isinstance(part, ToolResult):
-            results.append(_encode_result(part, f"{path}.parts[{place}]", losses))
-        else:
-            rest.append((f"{path}.parts[{place}]", part))
-    if not results:
-        return [_finished(message, _encode_own(message, rest, losses))]
-    if not rest and len(results) == 1 and message.role == "tool":
-        return [_finished(message, results[0])]
-    if rest:
-        role = "user" if message.role == "tool" else message.role
-        apart = msgspec.structs.replace(message, role=role, parts=tuple(part for _, part in rest), form=None)
-        results.append(_finished(apart, _encode_own(apart, rest, losses)))
-    return results
-
-
-_Placed: TypeAlias = tuple[str, Part]
-"""A part, and its path for a receipt."""
 
 
 def _finished(message: Message, written: dict[str, Any]) -> dict[str, Any]:
     if message.name is not None:
         written["name"] = message.name
-    return cast(dict[str, Any], patch.apply(json.merged(written, own_extra(message)), own_form(message)))
-
-
-def _encode_result(result: ToolResult, path: str, losses: list[Loss]) -> dict[str, Any]:
-    losses += lost_extra(result, path, keep=())
-    if result.is_error:
-        reason = "Chat Completions cannot say whether a tool failed; its text still does."
-        losses.append(Loss("dropped", f"{path}.is_error", reason))
-    content: list[_Placed] = [(f"{path}.content[{place}]", part) for place, part in enumerate(result.content)]
-    return {"role": "tool", "tool_call_id": result.call_id, "content": _encode_content(content, losses)}
-
-
-def _encode_own(message: Message, parts: list[_Placed], losses: list[Loss]) -> dict[str, Any]:
-    """Write *message*, whose *parts* these are, without tool results."""
-    if message.role != "assistant":
-        return {"role": message.role, "content": _encode_content(parts, losses)}
-    result = assistant_to_dict(message)
-    if (calls := message.tool_calls) is not None:
-        result["tool_calls"] = [json.merged(call_to_dict(call), own_extra(call)) for call in calls]
-    if (annotations := message.annotations) is not None:
-        result["annotations"] = [encode_annotation(annotation) for annotation in annotations]
-        losses += (loss for path, part in parts if isinstance(part, Text) for loss in _lost_of_sources(part, path))
-    if (audio := message.audio) is not None:
-        result["audio"] = json.merged(result["audio"], own_extra(audio))
-    if inside := [placed for placed in parts if type(placed[1]) not in _BESIDE]:
-        result["content"] = _encode_content(inside, losses)
-    _note_losses(parts, losses)
-    return result
-
-
-def _note_losses(parts: list[_Placed], losses: list[Loss]) -> None:
-    """Add to *losses* what an assistant's message loses of the parts beside its content, and of the order of all."""
-    for path, part in parts:
-        if isinstance(part, Reasoning) and part.signature is not None:
-            reason = "Chat Completions has no field for a reasoning signature."
-            losses.append(Loss("dropped", f"{path}.signature", reason))
-        if type(part) in _BESIDE:
-            losses += lost_extra(part, path, keep=() if isinstance(part, Reasoning | Refusal) else (NAME,))
-    ranks = [_BESIDE.get(type(part), 1) for _, part in parts]
-    if ranks != sorted(ranks):
-        reason = (
-            "Chat Completions keeps thoughts, content and tool calls apart, so their order among each other is lost."
-        )
-        losses.append(Loss("approximated", parts[0][0].rpartition("[")[0], reason))
+    return json.merged(written, own_extra(message))
 
 
 def encode_annotation(annotation: Annotation) -> dict[str, Any]:
     """Write one annotation, with the fields that this format alone knows."""
     return json.merged(annotation_to_dict(annotation), own_extra(annotation))
-
-
-def _lost_of_sources(text: Text, path: str) -> Iterator[Loss]:
-    for place, annotation in enumerate(text.annotations):
-        yield from lost_extra(annotation, f"{path}.annotations[{place}]", keep=(NAME,))
-
-
-def _encode_content(parts: list[_Placed], losses: list[Loss]) -> str | list[Any]:
-    if len(parts) == 1 and isinstance(text := parts[0][1], Text) and not own_extra(text):
-        losses += lost_extra(text, parts[0][0], keep=(NAME,))
-        return text.text
-    result: list[Any] = []
-    for path, part in parts:
-        losses += lost_extra(part, path, keep=(NAME,))
-        written = _encode_part(part, path, losses)
-        if written is not None:
-            result.append(written)
-    return result or ""
-
-
-def _encode_part(part: Part, path: str, losses: list[Loss]) -> Any:
-    if isinstance(part, Text):
-        result: dict[str, Any] | None = {"type": "text", "text": part.text}
-    elif isinstance(part, Refusal):
-        result = {"type": "refusal", "refusal": part.text}
-    elif isinstance(part, Opaque):
-        if part.format == NAME:
-            return part.data
-        losses.append(foreign(path, part))
-        return None
-    else:
-        result = _encode_media(part)
-        if result is not None and isinstance(part, File) and part.data is part.url is None and part.media_type:
-            reason = "Chat Completions has no place for the media type of an uploaded file."
-            losses.append(Loss("dropped", f"{path}.media_type", reason))
-    if result is None:
-        kind = type(part).__name__
-        losses.append(Loss("dropped", path, f"Chat Completions has no place for this {kind} in a message's content."))
-        return None
-    return json.merged(result, own_extra(part))
 
 
 def _encode_media(part: Part) -> dict[str, Any] | None:

@@ -315,7 +315,7 @@ class StreamDecoder:
         if not source and json.is_object(groq := chunk.get("x_groq")):
             source = groq.get("usage")
         if json.is_object(source) and source:
-            self._usage = decode_usage(source)
+            self._usage = decode_usage(source, keep=self._exact)
             made.append(UsageUpdate(self._usage))
 
 
